@@ -1,0 +1,26 @@
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := env -u PYTHONPATH OMP_NUM_THREADS=1 $(BIN)
+
+.PHONY: install demo test test-slow check report
+
+install: $(VENV)/installed  ## a virtual environment with the tested versions
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@echo "installing into $(VENV) (about two minutes, once)"
+	python3 -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: install  ## three rounds of self-play in the miniature world
+	@$(RUN)/spin-diffusion demo
+
+test: install  ## the fast tests
+	$(RUN)/python -m pytest
+
+test-slow: install  ## minutes each: compile, random kills, Prefect kills
+	$(RUN)/python -m pytest -m slow
+
+check: install  ## style, types, import direction
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy && $(BIN)/lint-imports

@@ -1,0 +1,1 @@
+"""Presets that travel with the package: one YAML file each, read through importlib.resources."""

@@ -1,0 +1,165 @@
+"""The command line: `spin-diffusion ...`. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from spin.core.config import Config, load_config
+from spin.core.config_explain import explain as explain_key
+from spin.core.errors import SpinError
+
+app: Final = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+config_app: Final = typer.Typer(no_args_is_help=True, help="About the settings.")
+app.add_typer(config_app, name="config")
+
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")]
+Source = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a preset.")]
+Root = Annotated[Path, typer.Option("--root", help="The folder that holds the runs.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
+
+
+def main() -> None:
+    """Entry point: a SpinError is one line on stderr and exit code 2; nothing else is swallowed."""
+    try:
+        app()
+    except SpinError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command goes on from here\n")
+        sys.exit(130)
+
+
+@app.callback()
+def about() -> None:
+    """Fine-tune text-to-image diffusion models by self-play."""
+
+
+@app.command()
+def demo(overrides: Overrides = None) -> None:
+    """Play three rounds of self-play in the embedded miniature world; about five minutes on two cores."""
+    _run(load_config("miniature", overrides=overrides or []))
+
+
+@app.command()
+def run(source: Source, overrides: Overrides = None) -> None:
+    """Start a run, or go on with it: finished work is checked and skipped."""
+    _run(load_config(source, overrides=overrides or []))
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Your folder of images and captions.")],
+    config: Annotated[Path, typer.Option(help="The file to write.")] = Path("spin.yaml"),
+) -> None:
+    """Write a commented config for your own folder of images and captions."""
+    from flows.newcomer import write_config
+
+    written = write_config(directory, config)
+    typer.echo(f"wrote {written}; next: spin-diffusion check {written}, then spin-diffusion run {written}")
+
+
+@app.command()
+def check(source: Source, overrides: Overrides = None) -> None:
+    """Check a config; every problem is named at once."""
+    config = load_config(source, overrides=overrides or [])
+    typer.echo(f"{source}: fine; run {config.run.name!r}, {config.iterations} iterations, data {config.data.source}")
+
+
+@app.command()
+def plan(source: Source, overrides: Overrides = None) -> None:
+    """Say what a run will do before anything is spent: counts, minutes from a probe, disk, memory."""
+    from flows.forecast import forecast, print_forecast
+
+    print_forecast(forecast(load_config(source, overrides=overrides or [])))
+
+
+@app.command("sample-shard")
+def sample_shard(
+    name: RunName,
+    iteration: Annotated[int, typer.Argument(metavar="ITERATION", min=1)],
+    shard: Annotated[int, typer.Argument(metavar="SHARD", min=0)],
+    root: Root = Path("runs"),
+) -> None:
+    """Make one shard of one iteration again, if it is missing or damaged."""
+    from flows.environment import prepare_environment
+
+    prepare_environment(root)
+    from flows.sample_shard import sample_shard as flow
+
+    result = flow(str(root), name, iteration, shard)
+    typer.echo(f"{result.images} images sampled")
+
+
+@app.command()
+def evaluate(name: RunName, root: Root = Path("runs"), overrides: Overrides = None) -> None:
+    """Score every model of a run, perhaps with other settings: --set evaluation.guidance_scale=1."""
+    from flows.environment import prepare_environment
+
+    prepare_environment(root)
+    from flows.evaluate import evaluate_run, print_scores
+
+    print_scores(evaluate_run(str(root), name, overrides or []))
+
+
+@app.command()
+def report(name: RunName, root: Root = Path("runs")) -> None:
+    """Write the report of a run anew and print its table."""
+    from spin.report.request import ReportRequest
+    from spin.report.room import run as write_report
+    from spin.report.terminal import print_table
+    from tasks.showing import console
+
+    result = write_report(ReportRequest(root.absolute(), name))
+    print_table(result, console)
+
+
+@app.command()
+def status(
+    name: RunName,
+    root: Root = Path("runs"),
+    verify: Annotated[bool, typer.Option("--verify", help="Hash every byte.")] = False,
+) -> None:
+    """Say which artifacts of a run stand; exit code 1 if one is damaged or missing."""
+    from flows.status import print_status
+
+    if not print_status(root, name, verify=verify):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(root: Root = Path("runs")) -> None:
+    """Prove that this machine can run the pipeline: versions, device, link and fsync on the runs root."""
+    from flows.doctor import examine, print_findings
+
+    if not print_findings(examine(root)):
+        raise typer.Exit(1)
+
+
+@config_app.command("explain")
+def explain(key: Annotated[str, typer.Argument(metavar="KEY")]) -> None:
+    """Say what a setting means, its default and where that comes from."""
+    found = explain_key(key)
+    for label in ("key", "meaning", "type", "default", "limits", "source"):
+        value = getattr(found, label)
+        if value not in (None, ""):
+            typer.echo(f"{label:<8} {value}")
+
+
+@config_app.command("show")
+def show(source: Source, overrides: Overrides = None) -> None:
+    """Print the resolved config as JSON."""
+    typer.echo(load_config(source, overrides=overrides or []).model_dump_json(indent=2))
+
+
+def _run(config: Config) -> None:
+    from flows.environment import prepare_environment
+
+    server = prepare_environment(Path(config.run.root))
+    from flows.playing import play
+
+    play(config, server)

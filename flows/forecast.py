@@ -1,0 +1,108 @@
+"""`plan`: what a run will do and cost, before anything is spent."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from flows.requests import Requests
+from spin.core.config import Config
+from spin.core.plan import shard_count
+from spin.core.planning import train_rows
+from tasks.launching import find_device
+from tasks.showing import console
+
+if TYPE_CHECKING:
+    from spin.diffusion.probe import Rates
+
+_MINIATURE_ROWS = 384
+
+
+@dataclass(frozen=True)
+class Line:
+    stage: str
+    work: str
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    lines: list[Line]
+    rows: int | None  # train rows; None until the data is prepared
+    disk_bytes: int
+    free_bytes: int
+    memory_bytes: int
+    device: str
+
+
+def forecast(config: Config) -> Forecast:
+    """Counts from the config and the data, seconds from one measured batch of each kind."""
+    from spin.diffusion.probe import measure  # torch: only this command and runs pay for it
+    from spin.prepare.base import resolve_base
+
+    device = find_device(config.execution.device)
+    rates = measure(
+        resolve_base(config.model.base),
+        sampling_guidance=config.sampling.guidance_scale,
+        sampling_steps=config.sampling.num_inference_steps,
+        sampling_batch=config.sampling.batch_size,
+        evaluation_guidance=config.evaluation.guidance_scale,
+        evaluation_steps=config.evaluation.num_inference_steps,
+        micro_batch=min(config.train.micro_batch_size, config.train.batch_size),
+        device=device,
+        threads=config.execution.threads,
+    )
+    rows = _train_rows(Requests(config, device))
+    lines = _lines(config, rows, rates)
+    sampled = sum(line.count for line in lines if line.work == "sample")
+    checkpoints = config.iterations + (config.sft.steps > 0)
+    states = 2 * 3 * checkpoints  # the last two kept; weights and two moments
+    disk = sampled * rates.latent_bytes + (checkpoints + states) * rates.checkpoint_bytes
+    root = Path(config.run.root).absolute()
+    free = shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
+    return Forecast(lines, rows, disk, free, rates.peak_bytes, device)
+
+
+def print_forecast(found: Forecast) -> None:
+    """Print counts, minutes, disk and memory."""
+    table = Table("stage", "work", "count", "minutes")
+    for line in found.lines:
+        table.add_row(line.stage, line.work, f"{line.count:,}", f"{line.seconds / 60:.1f}")
+    table.add_row("[bold]total", "", "", f"[bold]{sum(line.seconds for line in found.lines) / 60:.1f}")
+    console.print(table)
+    rows = "not prepared yet, so sampling is counted at one image per reading" if found.rows is None else found.rows
+    console.print(f"train rows: {rows}; device: {found.device}, probed with one batch of each kind", highlight=False)
+    console.print(
+        f"disk: {found.disk_bytes / 2**20:,.0f} MiB of {found.free_bytes / 2**20:,.0f} MiB free; "
+        f"memory for weights in training: {found.memory_bytes / 2**20:,.0f} MiB, activations come on top",
+        highlight=False,
+    )
+
+
+def _lines(config: Config, rows: int | None, rates: Rates) -> list[Line]:
+    prompts = config.evaluation.prompts or 256
+    lines = [Line("base", "evaluate", prompts, prompts * rates.evaluated_image)]
+    if config.sft.steps:
+        images = config.sft.steps * config.sft.batch_size
+        lines.append(Line("sft", "train", images, images * rates.sft_image))
+        lines.append(Line("sft", "evaluate", prompts, prompts * rates.evaluated_image))
+    for number in range(1, config.iterations + 1):
+        pairs = config.train.at(number).steps * config.train.batch_size
+        images = pairs if rows is None else min(pairs, rows * config.sampling.draws)
+        name = f"iteration {number}, {shard_count(images, config.sampling.shard_size)} shards"
+        lines.append(Line(name, "sample", images, images * rates.sampled_image))
+        lines.append(Line(name, "train", pairs, pairs * rates.pair))
+        lines.append(Line(name, "evaluate", prompts, prompts * rates.evaluated_image))
+    return lines
+
+
+def _train_rows(requests: Requests) -> int | None:
+    if requests.folder.prompts.exists():
+        return len(train_rows(requests.folder.prompts)[0])
+    data = requests.config.data
+    return min(data.rows or _MINIATURE_ROWS, _MINIATURE_ROWS) if data.source == "miniature" else None

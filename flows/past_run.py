@@ -1,0 +1,75 @@
+"""An existing run as its record tells it: what single-stage flows start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.requests import Model, Requests
+from spin.core.config import Config, config_from_mapping, load_config
+from spin.core.config_identity import config_to_json
+from spin.core.errors import ConfigError
+from spin.core.layout import RunsRoot, iteration_name
+from spin.core.record import Record, read_record, recorded_config
+from spin.prepare.request import PrepareResult
+from tasks.launching import find_device
+
+
+@dataclass(frozen=True)
+class PastRun:
+    requests: Requests
+    record: Record
+
+    @classmethod
+    def open(cls, root: str, run: str, overrides: Sequence[str] = ()) -> PastRun:
+        """Read a run's record; `overrides` change its config for this call only."""
+        path = Path(root).absolute()
+        folder = RunsRoot(path).run(run)
+        record = read_record(folder)
+        config = _override(recorded_config(folder), overrides)
+        config = config.model_copy(update={"run": config.run.model_copy(update={"root": str(path)})})
+        return cls(Requests(config, find_device(config.execution.device)), record)
+
+    @property
+    def prepared(self) -> PrepareResult:
+        if "data_digest" not in self.record:
+            raise ConfigError(f"run {self.record['run']!r} has no data yet", fix="run it once")
+        return PrepareResult(
+            prompts=self.requests.folder.prompts,
+            real=self.requests.root.path / self.record["real"],
+            data_digest=self.record["data_digest"],
+            rows=self.record["prompts"],
+            quarantined=self.record["quarantined"],
+            encoded=0,
+            seconds=0.0,
+        )
+
+    @property
+    def models(self) -> list[Model]:
+        """Every model that the run has so far, base first."""
+        stages = [stage for stage in self.record["stages"] if stage.get("digest")]
+        return [Model(s["name"], s["label"], self.requests.root.path / s["checkpoint"], s["digest"]) for s in stages]
+
+    def opponent_of(self, iteration: int) -> Model:
+        """The model before an iteration: the previous one, the SFT start or the base."""
+        before = [model for model in self.models if model.name != iteration_name(iteration)]
+        earlier = [m for m in before if not m.name.startswith("iteration-") or m.name < iteration_name(iteration)]
+        if not earlier:
+            raise ConfigError(f"run {self.record['run']!r} has no model yet", fix="run it once")
+        return earlier[-1]
+
+    def planned_iterations(self) -> list[str]:
+        return [path.parent.name for path in sorted(self.requests.folder.path.glob("iteration-*/plan.json"))]
+
+
+def _override(config: Config, overrides: Sequence[str]) -> Config:
+    if not overrides:
+        return config
+    changed = config_to_json(load_config("miniature", overrides=overrides))
+    values = config_to_json(config)
+    for text in overrides:
+        section, _, name = text.partition("=")[0].strip().rpartition(".")
+        target, source = (values[section], changed[section]) if section else (values, changed)
+        target[name] = source[name]
+    return config_from_mapping(values, where="--set")

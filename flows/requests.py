@@ -1,0 +1,206 @@
+"""From the config to exact values: the only place that reads one for the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spin.core.config import Config
+from spin.core.environment import code_version
+from spin.core.layout import RunFolder, RunsRoot, StageFolder
+from spin.core.plan import identity_hash
+from spin.evaluate.request import EvaluateRequest
+from spin.prepare.request import PrepareRequest, PrepareResult
+from spin.sample.request import SampleRequest
+from spin.train.request import TrainingSettings, TrainRequest
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the run: what the report calls it, its folder and its digest."""
+
+    name: str  # base, sft, iteration-01, ...
+    label: str  # base, SFT, SPIN 1, ...
+    folder: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Builds every request of one run."""
+
+    config: Config
+    device: str
+
+    @property
+    def root(self) -> RunsRoot:
+        return RunsRoot(Path(self.config.run.root).absolute())
+
+    @property
+    def folder(self) -> RunFolder:
+        return self.root.run(self.config.run.name)
+
+    @property
+    def inline(self) -> bool:
+        room = self.config.execution.room
+        return self.device == "cpu" if room == "auto" else room == "inline"
+
+    def prepare(self, base: Path, base_digest: str) -> PrepareRequest:
+        data = self.config.data
+        return PrepareRequest(
+            runs_root=self.root.path,
+            run=self.config.run.name,
+            source=data.source,
+            path=Path(data.path).expanduser().absolute() if data.path else None,
+            image_column=data.image_column,
+            caption_column=data.caption_column,
+            target=data.target,
+            rows=data.rows,
+            held_out_share=data.held_out_share,
+            max_bad_share=data.max_bad_share,
+            max_image_pixels=data.max_image_pixels,
+            resolution=data.resolution,
+            base=base,
+            base_digest=base_digest,
+            seed=self.config.run.seed,
+            device=self.device,
+            threads=self.config.execution.threads,
+        )
+
+    def plan(self, iteration: int, prepared: PrepareResult, opponent: Model) -> dict[str, Any]:
+        """Keywords of `write_plan`."""
+        sampling, train = self.config.sampling, self.config.train
+        return {
+            "prompts": prepared.prompts,
+            "reads": train.at(iteration).steps * train.batch_size,
+            "draws": sampling.draws,
+            "shard_size": sampling.shard_size,
+            "batch_size": sampling.batch_size,
+            "run_seed": self.config.run.seed,
+            "config_hash": identity_hash(sampling.model_dump_json(), self.config.execution.dtype)[:16],
+            "code_version": code_version(),
+            "parent_digest": opponent.digest,
+        }
+
+    def sample(
+        self, stage: StageFolder, shards: tuple[int, ...], prepared: PrepareResult, opponent: Model
+    ) -> SampleRequest:
+        sampling, execution = self.config.sampling, self.config.execution
+        return SampleRequest(
+            stage=stage.path,
+            shards=shards,
+            opponent=opponent.folder,
+            opponent_digest=opponent.digest,
+            text=prepared.real / "text.parquet",
+            guidance_scale=sampling.guidance_scale,
+            num_inference_steps=sampling.num_inference_steps,
+            batch_size=sampling.batch_size,
+            loser_source=sampling.loser_source,
+            store_images=sampling.store_images,
+            compile=sampling.compile,
+            device=self.device,
+            dtype=execution.dtype,
+            threads=execution.threads,
+        )
+
+    def train_iteration(self, iteration: int, prepared: PrepareResult, opponent: Model) -> TrainRequest:
+        return self._train(self.folder.iteration(iteration), self.spin_settings(iteration), prepared, opponent)
+
+    def train_sft(self, prepared: PrepareResult, base: Model) -> TrainRequest:
+        return self._train(self.folder.sft, self.sft_settings(), prepared, base)
+
+    def spin_settings(self, iteration: int) -> TrainingSettings:
+        train, exact = self.config.train, self.config.train.at(iteration)
+        return TrainingSettings(
+            objective="spin",
+            steps=exact.steps,
+            lr=exact.lr,
+            beta=exact.beta,
+            batch_size=train.batch_size,
+            warmup_steps=train.warmup_steps,
+            lr_schedule=train.lr_schedule,
+            weight_decay=train.weight_decay,
+            max_grad_norm=train.max_grad_norm,
+            caption_dropout=train.caption_dropout,
+            link=train.link,
+            noise=train.noise,
+            timestep_weight=train.timestep_weight,
+            sft_weight=train.sft_weight,
+            ema_decay=train.ema_decay,
+            **self._shared(),
+        )
+
+    def sft_settings(self) -> TrainingSettings:
+        sft = self.config.sft
+        return TrainingSettings(
+            objective="sft",
+            steps=sft.steps,
+            lr=sft.lr,
+            batch_size=sft.batch_size,
+            warmup_steps=sft.warmup_steps,
+            lr_schedule=sft.lr_schedule,
+            weight_decay=sft.weight_decay,
+            max_grad_norm=sft.max_grad_norm,
+            caption_dropout=sft.caption_dropout,
+            ema_decay=None,
+            **self._shared(),
+        )
+
+    def evaluate(self, prepared: PrepareResult, subject: Model | None) -> EvaluateRequest:
+        evaluation, execution = self.config.evaluation, self.config.execution
+        return EvaluateRequest(
+            runs_root=self.root.path,
+            subject=None if subject is None else subject.folder,
+            subject_digest=f"data-{prepared.data_digest}" if subject is None else subject.digest,
+            prompts=prepared.prompts,
+            real=prepared.real,
+            data_digest=prepared.data_digest,
+            split=evaluation.split,
+            max_prompts=evaluation.prompts,
+            guidance_scale=evaluation.guidance_scale,
+            num_inference_steps=evaluation.num_inference_steps,
+            seed=evaluation.seed,
+            batch_size=evaluation.batch_size,
+            scorers=self.scorers,
+            denoising_draws=evaluation.denoising_draws,
+            device=self.device,
+            dtype=execution.dtype,
+            threads=execution.threads,
+        )
+
+    @property
+    def scorers(self) -> tuple[str, ...]:
+        """The named judges; `auto` takes those that can judge this data."""
+        wanted = self.config.evaluation.scorers
+        if wanted != "auto":
+            return wanted
+        if self.config.data.source == "miniature":
+            return ("alignment", "aesthetic", "attributes", "frechet", "frechet_clean", "diversity")
+        return ("frechet", "diversity")
+
+    def _train(
+        self, stage: StageFolder, settings: TrainingSettings, prepared: PrepareResult, start: Model
+    ) -> TrainRequest:
+        return TrainRequest(
+            stage=stage.path,
+            start=start.folder,
+            start_digest=start.digest,
+            prompts=prepared.prompts,
+            real=prepared.real / "real.parquet",
+            text=prepared.real / "text.parquet",
+            draws=self.config.sampling.draws,
+            run_seed=self.config.run.seed,
+            settings=settings,
+            device=self.device,
+            dtype=self.config.execution.dtype,
+            threads=self.config.execution.threads,
+        )
+
+    def _shared(self) -> dict[str, Any]:
+        """Settings that every training stage takes from `train`."""
+        names = (
+            "micro_batch_size", "adam_beta1", "adam_beta2", "adam_epsilon", "flip", "posterior_sample",
+            "gradient_checkpointing", "state_every_steps", "held_out_every_steps",
+        )  # fmt: skip
+        return {name: getattr(self.config.train, name) for name in names}

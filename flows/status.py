@@ -1,0 +1,64 @@
+"""Which artifacts of a run stand: shallow by manifest, size and footer; deep by hash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.table import Table
+
+from spin.core.layout import RunFolder, RunsRoot
+from spin.core.planning import read_plan
+from spin.core.record import read_record, recorded_config
+from spin.core.store import is_intact, is_whole
+from tasks.showing import console
+
+
+def print_status(root: Path, run: str, *, verify: bool) -> bool:
+    """Print a line per artifact; true where all of them stand."""
+    folder = RunsRoot(root.absolute()).run(run)
+    table = Table("artifact", "state")
+    check = is_intact if verify else is_whole
+    bad = 0
+    for artifact in expected_artifacts(folder):
+        whole = check(artifact)
+        bad += not whole
+        state = "whole" if whole else ("[red]damaged[/red]" if artifact.exists() else "[yellow]missing[/yellow]")
+        table.add_row(str(artifact.relative_to(folder.root.path)), state)
+    console.print(table)
+    depth = "every byte hashed" if verify else "manifest, size and footer; --verify hashes every byte"
+    if bad:
+        console.print(f"{bad} not whole ({depth}); the run's own command makes them again", highlight=False)
+    else:
+        console.print(f"all whole ({depth})", highlight=False)
+    return bad == 0
+
+
+def expected_artifacts(folder: RunFolder) -> Iterator[Path]:
+    """What the finished run has, in the order of the pipeline."""
+    record, config = read_record(folder), recorded_config(folder)
+    yield from (folder.prompts, folder.quarantine)
+    if "real" in record:
+        real = folder.root.path / record["real"]
+        yield from (real / name for name in ("real.parquet", "text.parquet", "held-out.parquet"))
+    if config.sft.steps:
+        yield from (folder.sft.training_log, folder.sft.checkpoint(config.sft.steps))
+    for number in range(1, config.iterations + 1):
+        stage = folder.iteration(number)
+        yield from (stage.plan, stage.plan_rows)
+        if is_whole(stage.plan):
+            yield from (stage.samples(shard) for shard in range(read_plan(stage).shards))
+        yield from (stage.training_log, stage.checkpoint(config.train.at(number).steps))
+    yield from _evaluations(folder, record)
+
+
+def _evaluations(folder: RunFolder, record: dict[str, object]) -> Iterator[Path]:
+    stages = [record.get("data"), *record["stages"]]  # type: ignore[misc]
+    for stage in stages:
+        if not isinstance(stage, dict) or not stage.get("evaluation"):
+            continue
+        path = folder.root.path / stage["evaluation"]
+        yield from (path / "images" / "shard-00000.parquet", path / "scores" / "shard-00000.parquet")
+        yield path / "set-metrics.parquet"
+        if stage.get("label") != "data":
+            yield path / "denoising.parquet"

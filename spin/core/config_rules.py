@@ -1,0 +1,60 @@
+"""Rules that a type and a range cannot say: names, lists as long as the iterations, sources that need a path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+RESERVED_RUN_NAMES: Final = ("cache", "evaluations")  # folders beside the runs, in the runs root
+SCORERS: Final = ("alignment", "aesthetic", "attributes", "frechet", "diversity")
+
+_RUN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def check_run_name(name: str) -> str:
+    if not _RUN_NAME.fullmatch(name):
+        raise ValueError(f"expected 1 to 64 letters, digits, '.', '_' or '-', no mark in front; got {name[:40]!r}")
+    if name in RESERVED_RUN_NAMES:
+        raise ValueError(f"{name!r} is a folder of the house; choose another name")
+    return name
+
+
+def check_scorers(value: object) -> object:
+    if isinstance(value, list | tuple):
+        twice = next((name for i, name in enumerate(value) if name in value[:i]), None)
+        if twice is not None:
+            raise ValueError(f"names {str(twice)[:40]!r} twice")
+    elif value != "auto":
+        raise ValueError(f"expected auto, or a list of {', '.join(SCORERS)}; got {str(value)[:40]!r}")
+    return value
+
+
+def broken_rules(tree: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
+    """Rules between settings that `tree` breaks; values of a wrong type are passed over, pydantic names those."""
+    broken: list[tuple[tuple[str, ...], str]] = []
+    iterations, train, data = tree.get("iterations"), tree.get("train"), tree.get("data")
+    if isinstance(train, Mapping) and type(iterations) is int:
+        for name in ("beta", "lr", "steps"):
+            value = train.get(name)
+            if isinstance(value, list | tuple) and len(value) not in (0, iterations):
+                way = "give one number" if iterations == 0 else f"give {iterations}, or one number for all"
+                broken.append((("train", name), f"has {len(value)} values, but iterations is {iterations}; {way}"))
+    if isinstance(data, Mapping):
+        broken += _broken_data_rules(data)
+    return broken
+
+
+def _broken_data_rules(data: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
+    source, path = data.get("source"), data.get("path")
+    if source == "miniature" and path is not None:
+        return [(("data", "path"), "has no use with data.source miniature; set data.source to imagefolder or parquet")]
+    broken: list[tuple[tuple[str, ...], str]] = []
+    if source in ("imagefolder", "parquet"):
+        if path is None:
+            broken.append(
+                (("data", "path"), f"missing; data.source {source} needs the folder, file or URL of your pictures")
+            )
+        if data.get("target") == "clean":
+            broken.append((("data", "target"), f"clean exists only in the miniature, not with data.source {source}"))
+    return broken

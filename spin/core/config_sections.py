@@ -1,0 +1,274 @@
+"""Every setting of a run: its type, range, default (the embedded miniature) and where the default comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, Self, TypedDict, TypeVar, Unpack
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic.config import JsonDict
+
+from spin.core.config_rules import broken_rules, check_run_name, check_scorers
+from spin.core.errors import ConfigError
+
+MEASURED: Final = "measured in the miniature"
+CHOSEN: Final = "a choice of this project"
+PAPER: Final = "paper (arXiv 2402.10210)"
+DPO_CODE: Final = "Diffusion-DPO's public code"
+TAGS: Final = ("scalar", "list")  # branches of a value that may be one or many; they show up in pydantic's locations
+
+_Number = TypeVar("_Number", int, float)
+_MANY: Final = 1_000_000  # a size beyond this is a slip of the hand
+_FOREVER: Final = 1_000_000_000  # the same for steps and rows
+
+
+class Ranges(TypedDict, total=False):
+    """Limits of a number."""
+
+    ge: float
+    gt: float
+    le: float
+    lt: float
+    multiple_of: float
+
+
+def setting(default: object, meaning: str, *, source: str, limits: str | None = None, **ranges: Unpack[Ranges]) -> Any:  # noqa: ANN401  it stands for a value of the field's own type
+    """A pydantic field that carries its meaning and the source of its default."""
+    extra: JsonDict = {"source": source}
+    if limits is not None:
+        extra["limits"] = limits
+    return Field(default=default, description=meaning, json_schema_extra=extra, **ranges)
+
+
+def _shape(value: object) -> str:
+    return "list" if isinstance(value, list | tuple) else "scalar"
+
+
+class Section(BaseModel):
+    """Strict: a string is never a number, a bool never an int; an int where a float is wanted is fine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+_Name = Annotated[str, Field(min_length=1, max_length=4096)]
+_Lr = Annotated[float, Field(ge=0, le=1)]
+_Beta = Annotated[float, Field(gt=0, le=1e9)]
+_Steps = Annotated[int, Field(ge=0, le=_FOREVER)]
+_Scorer = Literal["alignment", "aesthetic", "attributes", "frechet", "frechet_clean", "diversity"]
+_List = Field(strict=False, min_length=1)  # YAML gives a list, frozen models keep a tuple
+
+Betas = Annotated[
+    Annotated[_Beta, Tag("scalar")] | Annotated[tuple[_Beta, ...], _List, Tag("list")], Discriminator(_shape)
+]
+Lrs = Annotated[Annotated[_Lr, Tag("scalar")] | Annotated[tuple[_Lr, ...], _List, Tag("list")], Discriminator(_shape)]
+StepCounts = Annotated[
+    Annotated[_Steps, Tag("scalar")] | Annotated[tuple[_Steps, ...], _List, Tag("list")], Discriminator(_shape)
+]
+Scorers = Annotated[
+    Annotated[Literal["auto"], Tag("scalar")] | Annotated[tuple[_Scorer, ...], _List, Tag("list")],
+    Discriminator(_shape),
+    BeforeValidator(check_scorers),
+]
+
+
+class RunConfig(Section):
+    """The run's name, seed and place."""
+
+    name: Annotated[str, AfterValidator(check_run_name)] = setting(
+        "miniature",
+        "name of the run and of its folder",
+        source=CHOSEN,
+        limits="1 to 64 letters, digits, '.', '_' or '-', a letter or digit first; not cache or evaluations",
+    )
+    seed: int = setting(0, "seed of every random draw of the run", source=CHOSEN, ge=0, le=2**32 - 1)
+    root: _Name = setting("runs", "folder that holds all runs", source=CHOSEN)
+
+
+class DataConfig(Section):
+    """The real images and their captions."""
+
+    source: Literal["miniature", "imagefolder", "parquet"] = setting(
+        "miniature", "where images and captions come from: the embedded world, or your own", source=CHOSEN
+    )
+    path: _Name | None = setting(None, "folder, file or URL of your own pictures, else null", source=CHOSEN)
+    image_column: _Name = setting("image", "column with the pictures", source="the datasets library's imagefolder")
+    caption_column: _Name = setting("text", "column with the captions", source="the datasets library's usual name")
+    target: Literal["winners", "clean"] = setting(
+        "winners",
+        "real images of the miniature: best of three draws (winners) or faultless ones (clean); miniature only",
+        source=f"{MEASURED}; winners are what Pick-a-Pic gives",
+    )
+    rows: int | None = setting(None, "rows to use, from the first; null for all", source=CHOSEN, ge=1, le=_FOREVER)
+    held_out_share: float = setting(
+        0.1, "share of your own rows kept from training, half validation, half test", source=CHOSEN, gt=0, lt=1
+    )
+    max_bad_share: float = setting(
+        0.1, "share of unusable rows up to which a run goes on without them", source=CHOSEN, ge=0, le=1
+    )
+    max_image_pixels: int = setting(
+        89_478_485, "pictures with more pixels are refused", source="Pillow's MAX_IMAGE_PIXELS", ge=1, le=2**40
+    )
+    resolution: int | None = setting(
+        None,
+        "side of the square training image in pixels; null for the model's own",
+        source="the base model",
+        ge=8,
+        le=8192,
+        multiple_of=8,
+    )
+
+
+class ModelConfig(Section):
+    """The base model."""
+
+    base: _Name = setting("miniature", "base model: miniature, a diffusers folder or a hub id", source=CHOSEN)
+
+
+class ExecutionConfig(Section):
+    """Where and how the work runs; only dtype and threads can change a result."""
+
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "auto takes CUDA where there is one", source=CHOSEN)
+    dtype: Literal["float32", "bfloat16", "float16"] = setting(
+        "float32", "precision of the networks", source=f"{MEASURED}: bfloat16 trains slower on a CPU"
+    )
+    threads: int = setting(
+        1, "torch threads of a room on the CPU", source=f"{MEASURED}: two cost 60 % more", ge=1, le=1024
+    )
+    executor: Literal["local"] = setting("local", "who runs the shards", source=CHOSEN)
+    room: Literal["auto", "inline", "process"] = setting(
+        "auto", "a room in this process (inline) or in its own (process); auto: inline on CPU", source=CHOSEN
+    )
+
+
+class SamplingConfig(Section):
+    """How the opponent draws its images."""
+
+    num_inference_steps: int = setting(20, "solver steps an image", source=f"{PAPER}, cost table", ge=1, le=1000)
+    scheduler: Literal["dpmsolver++"] = setting("dpmsolver++", "solver", source=f"{PAPER}, cost table")
+    guidance_scale: float = setting(
+        1.0, "guidance of the opponent's images; 1 is none", source=f"{MEASURED}: 3 breaks it", ge=0, le=100
+    )
+    batch_size: int = setting(
+        64, "images in one padded micro-batch; part of the plan, it moves bits", source=MEASURED, ge=1, le=_MANY
+    )
+    shard_size: int = setting(128, "images in one shard, the unit of commit and rerun", source=CHOSEN, ge=1, le=_MANY)
+    draws: int = setting(1, "images drawn for each row", source=PAPER, ge=1, le=1000)
+    loser_source: Literal["latents", "roundtrip"] = setting(
+        "latents", "train on the sampler's latents, or decode and encode them again (roundtrip)", source=CHOSEN
+    )
+    store_images: bool = setting(False, "also store the decoded pictures in the shards", source=CHOSEN)
+    compile: bool = setting(False, "torch.compile the network", source=f"{MEASURED}: no gain on a CPU")
+
+
+class SftConfig(Section):
+    """Supervised fine-tuning before the first iteration."""
+
+    steps: int = setting(360, "optimizer steps; 0 for no such stage", source=MEASURED, ge=0, le=_FOREVER)
+    lr: float = setting(3e-4, "learning rate", source=MEASURED, ge=0, le=1)
+    batch_size: int = setting(32, "images a step", source=MEASURED, ge=1, le=_MANY)
+    warmup_steps: int = setting(20, "steps of linear warm-up", source=MEASURED, ge=0, le=_FOREVER)
+    lr_schedule: Literal["constant", "linear"] = setting("constant", "learning rate after warm-up", source=PAPER)
+    weight_decay: float = setting(0.01, "AdamW's weight decay", source=PAPER, ge=0, le=1)
+    caption_dropout: float = setting(0.1, "share of captions left empty", source=MEASURED, ge=0, le=1)
+    max_grad_norm: float = setting(1.0, "gradients are clipped to this norm", source=DPO_CODE, gt=0, le=1e9)
+
+
+@dataclass(frozen=True)
+class IterationTraining:
+    """The exact values of one iteration, counted from 1."""
+
+    iteration: int
+    beta: float
+    lr: float
+    steps: int
+
+
+class TrainConfig(Section):
+    """One iteration of self-play; beta, lr and steps are one value for all iterations, or a list with one for each."""
+
+    link: Literal["logistic", "hinge", "correlation"] = setting("logistic", "convex loss of the margin", source=PAPER)
+    noise: Literal["shared", "independent"] = setting(
+        "shared", "one noise for real and generated, or one each (the paper, literally)", source=DPO_CODE
+    )
+    timestep_weight: Literal["constant", "h2"] = setting(
+        "constant", "weight of a time step; h2 is the paper, literally", source=DPO_CODE
+    )
+    beta: Betas = setting(1000.0, "pull to the opponent, dimensionless, with the factor 1/2", source=MEASURED)
+    lr: Lrs = setting(3e-5, "learning rate", source=f"{MEASURED}: 1e-4 collapses")
+    steps: StepCounts = setting(120, "optimizer steps an iteration", source=MEASURED)
+    batch_size: int = setting(32, "pairs a step", source=MEASURED, ge=1, le=_MANY)
+    micro_batch_size: int = setting(32, "pairs in one pass; a step adds up its passes", source=MEASURED, ge=1, le=_MANY)
+    warmup_steps: int = setting(
+        10, "steps of linear warm-up; may be longer than an iteration", source=MEASURED, ge=0, le=_FOREVER
+    )
+    lr_schedule: Literal["constant", "linear"] = setting("constant", "learning rate after warm-up", source=MEASURED)
+    weight_decay: float = setting(0.01, "AdamW's weight decay", source=PAPER, ge=0, le=1)
+    adam_beta1: float = setting(0.9, "AdamW's first decay", source="torch's default", ge=0, lt=1)
+    adam_beta2: float = setting(0.999, "AdamW's second decay", source="torch's default", ge=0, lt=1)
+    adam_epsilon: float = setting(1e-8, "AdamW's epsilon", source="torch's default", gt=0, le=1)
+    max_grad_norm: float = setting(1.0, "gradients are clipped to this norm", source=DPO_CODE, gt=0, le=1e9)
+    ema_decay: float | None = setting(None, "decay of averaged weights; null for none", source=CHOSEN, gt=0, lt=1)
+    gradient_checkpointing: bool = setting(False, "less memory for more time", source=CHOSEN)
+    sft_weight: float = setting(
+        0.03, "weight of the anchor: sft_weight * beta * error on the real images", source=MEASURED, ge=0, le=1000
+    )
+    caption_dropout: float = setting(0.15, "share of pairs with an empty caption", source=MEASURED, ge=0, le=1)
+    flip: bool = setting(False, "mirror half of the pairs", source=CHOSEN)
+    posterior_sample: bool = setting(
+        True, "draw real latents from the encoder's posterior; false takes its mean", source=DPO_CODE
+    )
+    state_every_steps: int = setting(40, "steps between two states to resume from", source=CHOSEN, ge=1, le=_FOREVER)
+    held_out_every_steps: int = setting(40, "steps between held-out errors", source=CHOSEN, ge=1, le=_FOREVER)
+
+    def at(self, iteration: int) -> IterationTraining:
+        """Beta, lr and steps of iteration `iteration`, counted from 1."""
+        if iteration < 1:
+            raise ConfigError(f"iterations count from 1, got {iteration}", where="train")
+        return IterationTraining(
+            iteration=iteration,
+            beta=_value_at("beta", self.beta, iteration),
+            lr=_value_at("lr", self.lr, iteration),
+            steps=_value_at("steps", self.steps, iteration),
+        )
+
+
+class EvaluationConfig(Section):
+    """How a checkpoint is scored on held-out prompts."""
+
+    split: Literal["test", "validation"] = setting("test", "held-out prompts to use", source=CHOSEN)
+    prompts: int | None = setting(None, "number of prompts; null for all", source=CHOSEN, ge=1, le=_FOREVER)
+    guidance_scale: float = setting(3.0, "guidance of the scored images", source=MEASURED, ge=0, le=100)
+    num_inference_steps: int = setting(20, "solver steps an image", source=MEASURED, ge=1, le=1000)
+    seed: int = setting(5_775_709, "seed of the scored images", source=f"{PAPER}, protocol", ge=0, le=2**32 - 1)
+    batch_size: int = setting(64, "images in one padded micro-batch", source=MEASURED, ge=1, le=_MANY)
+    scorers: Scorers = setting("auto", "judges; auto takes those that fit data.source", source=CHOSEN)
+    denoising_draws: int = setting(8, "draws of time and noise for each held-out image", source=CHOSEN, ge=1, le=1000)
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    run: RunConfig = Field(default_factory=RunConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    execution: ExecutionConfig = Field(default_factory=ExecutionConfig)
+    iterations: int = setting(3, "rounds of self-play; 0 for supervised fine-tuning alone", source=PAPER, ge=0, le=1000)
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+    sft: SftConfig = Field(default_factory=SftConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+
+    @model_validator(mode="after")
+    def _rules_hold(self) -> Self:
+        broken = broken_rules(self.model_dump())
+        if broken:
+            raise ValueError("; ".join(f"{'.'.join(path)}: {message}" for path, message in broken))
+        return self
+
+
+def _value_at(name: str, value: _Number | tuple[_Number, ...], iteration: int) -> _Number:
+    if not isinstance(value, tuple):
+        return value
+    if iteration > len(value):
+        raise ConfigError(f"has {len(value)} values, so there is no iteration {iteration}", where=f"train.{name}")
+    return value[iteration - 1]

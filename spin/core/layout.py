@@ -1,0 +1,167 @@
+"""Every path of a run, spelled once. Numbers are zero-padded, so names sort in the order of time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+RESERVED_NAMES = frozenset({"cache", "evaluations"})
+
+
+@dataclass(frozen=True)
+class RunsRoot:
+    """The folder that holds every run, and what runs share: encoded images and evaluations."""
+
+    path: Path
+
+    def run(self, name: str) -> RunFolder:
+        return RunFolder(self, self.path / name)
+
+    def real_cache(self, data_digest: str, model_digest: str) -> RealCache:
+        return RealCache(self.path / "cache" / "real" / f"{data_digest[:16]}-{model_digest[:16]}")
+
+    def evaluation(self, subject_digest: str, benchmark: str, protocol: str, config_hash: str) -> EvaluationFolder:
+        return EvaluationFolder(
+            self.path / "evaluations" / subject_digest[:16] / f"{benchmark}.{protocol}.{config_hash}"
+        )
+
+    @property
+    def prefect_home(self) -> Path:
+        return self.path / ".prefect"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    root: RunsRoot
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """Resolved config, versions and hashes of the run."""
+        return self.path / "run.json"
+
+    @property
+    def prompts(self) -> Path:
+        return self.path / "data" / "prompts.parquet"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.path / "data" / "quarantine.parquet"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report" / "index.html"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "report" / "metrics.parquet"
+
+    def iteration(self, number: int) -> StageFolder:
+        return StageFolder(self.path / iteration_name(number))
+
+    @property
+    def sft(self) -> StageFolder:
+        """The optional supervised stage before iteration 1."""
+        return StageFolder(self.path / "sft")
+
+    @property
+    def base(self) -> Path:
+        """Reference to the base model: path and digest, no copy."""
+        return self.path / iteration_name(0) / "base.json"
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """One training stage: an iteration, or the SFT stage."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def plan_rows(self) -> Path:
+        return self.path / "plan.parquet"
+
+    def samples(self, shard: int) -> Path:
+        return self.path / "samples" / f"{shard_name(shard)}.parquet"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.path / "checkpoints" / step_name(step)
+
+    @property
+    def states(self) -> Path:
+        return self.path / "train" / "state"
+
+    def state(self, step: int) -> Path:
+        return self.states / step_name(step)
+
+    @property
+    def training_log(self) -> Path:
+        return self.path / "train" / "log.parquet"
+
+    @property
+    def held_out_log(self) -> Path:
+        return self.path / "train" / "held_out.parquet"
+
+
+@dataclass(frozen=True)
+class RealCache:
+    """Real images encoded once by one model, shared by runs."""
+
+    path: Path
+
+    @property
+    def latents(self) -> Path:
+        return self.path / "real.parquet"
+
+    @property
+    def text(self) -> Path:
+        return self.path / "text.parquet"
+
+    @property
+    def held_out_images(self) -> Path:
+        return self.path / "held-out.parquet"
+
+
+@dataclass(frozen=True)
+class EvaluationFolder:
+    path: Path
+
+    def images(self, shard: int) -> Path:
+        return self.path / "images" / f"{shard_name(shard)}.parquet"
+
+    def scores(self, shard: int) -> Path:
+        return self.path / "scores" / f"{shard_name(shard)}.parquet"
+
+    @property
+    def set_metrics(self) -> Path:
+        """Numbers of the whole set of images: Frechet distance, diversity."""
+        return self.path / "set-metrics.parquet"
+
+    @property
+    def denoising(self) -> Path:
+        """Held-out denoising error of every fixed (image, t, noise) draw."""
+        return self.path / "denoising.parquet"
+
+
+def iteration_name(number: int) -> str:
+    return f"iteration-{number:02d}"
+
+
+def shard_name(index: int) -> str:
+    return f"shard-{index:05d}"
+
+
+def step_name(step: int) -> str:
+    return f"step-{step:06d}"
+
+
+def manifest_path(artifact: Path) -> Path:
+    """The manifest stands beside its artifact, so that a checkpoint folder stays a plain diffusers folder."""
+    return artifact.with_name(f"{artifact.name}.manifest.json")

@@ -1,0 +1,87 @@
+"""run.json: the resolved config of a run, its versions, and what each stage has come to."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from spin.core.config import Config, config_from_mapping
+from spin.core.config_identity import config_hash, config_to_json, diff_configs
+from spin.core.environment import code_version, versions
+from spin.core.errors import ArtifactError, ConfigError
+from spin.core.layout import RunFolder, RunsRoot
+
+Record = dict[str, Any]
+
+
+def open_record(folder: RunFolder, config: Config) -> Record:
+    """The record of a run, new or resumed; a changed config against an existing run is refused."""
+    if not folder.record.exists():
+        return {
+            "run": config.run.name,
+            "config": config_to_json(config),
+            "config_hash": config_hash(config),
+            "seed": config.run.seed,
+            "versions": versions(),
+            "code_version": code_version(),
+            "stages": [],
+            "stage_seconds": [],
+        }
+    record = read_record(folder)
+    changes = diff_configs(record["config"], config_to_json(config))
+    if changes:
+        lines = "\n".join(f"  {change}" for change in changes)
+        raise ConfigError(
+            f"run {config.run.name!r} exists with another config:\n{lines}\n"
+            "  keep the old values, or start a new run with --set run.name=NAME",
+            where=str(folder.record),
+        )
+    return record
+
+
+def read_record(folder: RunFolder) -> Record:
+    """The record of an existing run; an unknown run names the ones that exist."""
+    if not folder.path.is_dir() or not folder.record.exists():
+        known = ", ".join(run_names(folder.root)) or "none yet"
+        raise ConfigError(f"no run {folder.path.name!r} in {folder.root.path}", fix=f"runs there: {known}")
+    try:
+        record: Record = json.loads(folder.record.read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise ArtifactError("cannot be read", where=str(folder.record), fix="restore it or start a new run") from error
+    return record
+
+
+def recorded_config(folder: RunFolder) -> Config:
+    """The config that a run was started with."""
+    return config_from_mapping(read_record(folder)["config"], where=str(folder.record))
+
+
+def write_record(folder: RunFolder, record: Record) -> None:
+    """Replace run.json in one step."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    draft = folder.record.with_name(f".run.json.tmp-{os.getpid()}")
+    try:
+        draft.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        draft.replace(folder.record)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise ArtifactError(
+            f"cannot write: {error.strerror}", where=str(folder.record), fix="free space or rights"
+        ) from error
+
+
+def run_names(root: RunsRoot) -> list[str]:
+    """Names of the runs in a runs root, sorted."""
+    if not root.path.is_dir():
+        return []
+    return sorted(path.name for path in root.path.iterdir() if (path / "run.json").is_file())
+
+
+def relative(path: Path, root: RunsRoot) -> str:
+    """A path as run.json keeps it: relative to the runs root, so that the folder can move."""
+    try:
+        return path.absolute().relative_to(root.path.absolute()).as_posix()
+    except ValueError:
+        return str(path)

@@ -1,0 +1,102 @@
+"""Opens and writes model folders. A checkpoint is what `DiffusionPipeline.from_pretrained` opens."""
+
+from __future__ import annotations
+
+import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
+from safetensors import SafetensorError
+
+from spin.core.errors import ArtifactError, ConfigError
+from spin.core.store import hash_file
+from spin.diffusion.objectives import Schedule
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+
+
+def check_model(folder: Path) -> None:
+    """Refuse a folder that is not a Stable Diffusion 1.x/2.x pipeline, naming what is wrong."""
+    index = folder / "model_index.json"
+    try:
+        parts = json.loads(index.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            "no model_index.json: not a diffusers pipeline", where=str(folder), fix="set model.base"
+        ) from None
+    except ValueError:
+        raise ConfigError("is not valid JSON", where=str(index), fix="restore the model folder") from None
+    missing = [name for name in _COMPONENTS if name not in parts or not (folder / name).is_dir()]
+    if missing:
+        raise ConfigError(f"lacks {', '.join(missing)}", where=str(folder), fix="set model.base to a whole pipeline")
+    kind = parts.get("_class_name")
+    if kind != "StableDiffusionPipeline":
+        raise ConfigError(f"is a {kind}", where=str(folder), fix="use a StableDiffusionPipeline (SD 1.x or 2.x)")
+
+
+def model_digest(folder: Path) -> str:
+    """Digest of every file that makes the model, wherever the folder lies."""
+    files = sorted(
+        p for p in folder.rglob("*") if p.is_file() and p.suffix in {".json", ".safetensors", ".txt", ".model"}
+    )
+    lines = (f"{path.relative_to(folder).as_posix()} {hash_file(path)}" for path in files)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def load_unet(folder: Path, *, device: str, dtype: str = "float32") -> UNet2DConditionModel:
+    return _load(UNet2DConditionModel, folder, "unet", device, dtype)
+
+
+def load_vae(folder: Path, *, device: str, dtype: str = "float32") -> AutoencoderKL:
+    return _load(AutoencoderKL, folder, "vae", device, dtype)
+
+
+def load_solver(folder: Path) -> DPMSolverMultistepScheduler:
+    """DPM-Solver++ (2M) on the model's own noise schedule."""
+    return DPMSolverMultistepScheduler.from_pretrained(folder, subfolder="scheduler", algorithm_type="dpmsolver++")
+
+
+def load_schedule(folder: Path, device: str) -> Schedule:
+    scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
+    return Schedule(scheduler.alphas_cumprod.to(device), scheduler.config.prediction_type)
+
+
+def write_checkpoint(target: Path, *, base: Path, unet: UNet2DConditionModel) -> None:
+    """Write a pipeline folder: `unet` anew, all other files of `base` hard-linked where possible."""
+    for source in sorted(p for p in base.rglob("*") if p.is_file()):
+        name = source.relative_to(base)
+        if name.parts[0] == "unet" and source.name != "config.json":
+            continue
+        link_or_copy(source.resolve(), target / name)
+    settings = (target / "unet" / "config.json").read_bytes()
+    unet.save_pretrained(target / "unet", safe_serialization=True)
+    # save_pretrained notes the folder it was loaded from; equal weights must give equal files.
+    (target / "unet" / "config.json").unlink()
+    (target / "unet" / "config.json").write_bytes(settings)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Hard-link a file that never changes; copy it across file systems."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _load(kind: Any, folder: Path, part: str, device: str, dtype: str) -> Any:
+    try:
+        model = kind.from_pretrained(folder, subfolder=part, torch_dtype=DTYPES[dtype], use_safetensors=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(
+            f"cannot load: {reason}", where=str(folder / part), fix="restore the model folder"
+        ) from error
+    return model.to(device).eval().requires_grad_(False)

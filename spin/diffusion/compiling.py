@@ -1,0 +1,81 @@
+"""torch.compile with a way back: an interrupted compile leaves a 0-byte library that crashes the next one.
+
+Static shapes, one compile per shape. On failure the cache is cleared and the compile tried once more;
+then the model runs eager and a note says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+log = logging.getLogger(__name__)
+
+
+class CompiledUnet:
+    """Calls a UNet, compiled where asked; `compiles` counts graphs, `notes` what went wrong."""
+
+    def __init__(self, unet: nn.Module, *, enabled: bool) -> None:
+        self._unet = unet
+        self._call: Callable[..., Any] = unet
+        self._attempts_left = 2 if enabled else 0
+        self.compiles = 0
+        self.notes: tuple[str, ...] = ()
+        if enabled:
+            clear_broken_libraries()
+            self._call = self._compile()
+
+    @property
+    def config(self) -> Any:
+        return self._unet.config
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        while True:
+            try:
+                return self._call(*args, **kwargs)
+            except Exception as error:  # any backend failure; re-raised once the model runs eager
+                if self._attempts_left == 0:
+                    raise
+                self._recover(error)
+
+    def _compile(self) -> Callable[..., Any]:
+        from torch._dynamo.utils import counters
+
+        before = counters["stats"]["unique_graphs"]
+        compiled = torch.compile(self._unet, dynamic=False)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = compiled(*args, **kwargs)
+            self.compiles = counters["stats"]["unique_graphs"] - before
+            return result
+
+        return call
+
+    def _recover(self, error: Exception) -> None:
+        self._attempts_left -= 1
+        clear_broken_libraries()
+        torch._dynamo.reset()
+        if self._attempts_left:
+            self._call = self._compile()
+            return
+        self._call = self._unet
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        self.notes = (f"compile failed, ran eager: {reason[:200]}",)
+        log.warning(self.notes[0])
+
+
+def clear_broken_libraries() -> int:
+    """Remove empty files from the compile cache; how many there were."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    folder = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or cache_dir())
+    broken = [p for p in folder.rglob("*") if p.suffix in {".so", ".o", ".cpp", ".py"} and p.stat().st_size == 0]
+    for path in broken:
+        path.unlink(missing_ok=True)
+    return len(broken)

@@ -1,0 +1,54 @@
+"""Every random number as a function of identity: never of rank, micro-batch, worker or resume point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spin.core.plan import seed_of
+
+
+@dataclass(frozen=True)
+class TrainingDraws:
+    """All that training draws for B visits: timestep, noises, posterior noises, dropped captions, flips."""
+
+    timesteps: Tensor  # (B,) int64
+    noise: Tensor  # (B, C, h, w), real side and, when shared, generated side
+    noise_generated: Tensor  # (B, C, h, w), an independent one
+    posterior: Tensor  # (B, C, h, w), of the real image's encoding
+    posterior_generated: Tensor  # (B, C, h, w), of a round-tripped generated image
+    caption_dropped: Tensor  # (B,) bool, one for the pair
+    flipped: Tensor  # (B,) bool, one for the pair
+
+
+def initial_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
+    """Starting noise of generated images, (B, *shape) float32, one CPU generator per image."""
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+def training_draws(
+    visits: Sequence[tuple[str, int]],
+    *,
+    run_seed: int,
+    stage: str,
+    shape: tuple[int, ...],
+    timesteps: int,
+    caption_dropout: float,
+    flip: bool,
+) -> TrainingDraws:
+    """Draws for (sample id, visit) pairs; options change what is used, never what others draw."""
+    columns: list[list[Tensor]] = [[] for _ in range(5)]
+    dropped, flipped = [], []
+    for sample_id, visit in visits:
+        generator = torch.Generator().manual_seed(seed_of("train", run_seed, stage, sample_id, visit))
+        uniforms = torch.rand(2, generator=generator)
+        columns[0].append(torch.randint(timesteps, (), generator=generator))
+        for column in columns[1:]:
+            column.append(torch.randn(shape, generator=generator))
+        dropped.append(bool(uniforms[0] < caption_dropout))
+        flipped.append(flip and bool(uniforms[1] < 0.5))
+    stacked = [torch.stack(column) for column in columns]
+    return TrainingDraws(*stacked, caption_dropped=torch.tensor(dropped), flipped=torch.tensor(flipped))

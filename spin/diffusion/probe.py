@@ -1,0 +1,91 @@
+"""Rates of this machine from one batch of each kind of work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from spin.diffusion.checkpoint import load_schedule, load_solver, load_unet, load_vae
+from spin.diffusion.objectives import denoising_errors
+from spin.diffusion.sampler import decode_latents, sample_latents
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds for one unit of work, and what one model takes in memory."""
+
+    sampled_image: float  # latents only, at the sampling guidance
+    evaluated_image: float  # with decoding, at the evaluation guidance
+    pair: float  # a SPIN training pair
+    sft_image: float
+    latent_bytes: int
+    checkpoint_bytes: int  # what a new checkpoint adds to the disk
+    peak_bytes: int  # weights, reference, gradients and optimizer of training
+
+
+def measure(
+    base: Path,
+    *,
+    sampling_guidance: float,
+    sampling_steps: int,
+    sampling_batch: int,
+    evaluation_guidance: float,
+    evaluation_steps: int,
+    micro_batch: int,
+    device: str,
+    threads: int,
+) -> Rates:
+    """Run one batch of sampling, evaluation and training on the base model."""
+    torch.set_num_threads(threads)
+    unet, vae, schedule = load_unet(base, device=device), load_vae(base, device=device), load_schedule(base, device)
+    solver = load_solver(base)
+    shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
+
+    def sample(guidance: float, steps: int) -> Tensor:
+        text = torch.zeros(sampling_batch, 8, unet.config.cross_attention_dim, device=device)
+        noise = torch.randn(sampling_batch, *shape, device=device)
+        return sample_latents(
+            unet, solver, noise=noise, text=text, unconditional=text[:1], guidance_scale=guidance,
+            num_inference_steps=steps,
+        )  # fmt: skip
+
+    def train(images: int) -> None:
+        latents, text = torch.randn(images, *shape), torch.zeros(images, 8, unet.config.cross_attention_dim)
+        steps = torch.randint(schedule.steps, (images,))
+        inputs = [tensor.to(device) for tensor in (latents, torch.randn_like(latents), steps, text)]
+        unet.requires_grad_(True).train()
+        denoising_errors(unet, *inputs, schedule).mean().backward()
+
+    def look(images: int) -> None:
+        latents, text = torch.randn(images, *shape), torch.zeros(images, 8, unet.config.cross_attention_dim)
+        inputs = [tensor.to(device) for tensor in (latents, latents, torch.randint(schedule.steps, (images,)), text)]
+        with torch.no_grad():
+            denoising_errors(unet, *inputs, schedule)
+
+    sampled = _seconds(lambda: sample(sampling_guidance, sampling_steps)) / sampling_batch
+    evaluated = _seconds(lambda: decode_latents(vae, sample(evaluation_guidance, evaluation_steps))) / sampling_batch
+    trained, looked = _seconds(lambda: train(2 * micro_batch)), _seconds(lambda: look(2 * micro_batch))
+    weights = sum(p.numel() * 4 for p in unet.parameters())
+    return Rates(
+        sampled_image=sampled,
+        evaluated_image=evaluated,
+        pair=(trained + looked) / micro_batch,
+        sft_image=trained / (2 * micro_batch),
+        latent_bytes=4 * shape[0] * shape[1] * shape[2],
+        checkpoint_bytes=weights,
+        peak_bytes=5 * weights,  # policy, opponent, gradient and two moments
+    )
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    work()  # warm-up: the first call pays for memory and kernels
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start

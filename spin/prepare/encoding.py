@@ -1,0 +1,119 @@
+"""Encodes real pictures and captions once, with the base model's frozen VAE and text encoder."""
+
+from __future__ import annotations
+
+import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from diffusers import AutoencoderKL
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from spin.core.errors import ArtifactError
+from spin.core.plan import padded_batches
+from spin.core.schema import tensor_column, tensor_field
+from spin.diffusion.checkpoint import load_vae
+from spin.miniature.dataset import SPLITS
+from spin.prepare.picture_size import TEXT_BATCH, picture_batch
+from spin.prepare.rows import Pixels, TargetData, prompt_hash
+
+Floats = npt.NDArray[np.float32]
+Progress = Callable[[int, int], None]
+
+_ROW_GROUP_BYTES: Final = 1 << 25
+
+
+@torch.no_grad()
+def write_latents(
+    path: Path, data: TargetData, *, size: int, base: Path, device: str, threads: int, progress: Progress
+) -> None:
+    """Write the VAE's posterior of every row, unscaled, in the order of prompts.parquet.
+
+    Columns latent_mean and latent_log_variance, (C, h, w) float32 each. Pictures come in the order of the
+    disk, in batches of one padded shape; their latents wait for their place in a nameless file.
+    """
+    torch.set_num_threads(threads)
+    vae, total = load_vae(base, device=device), len(data.rows)
+    pictures = data.pictures(size, frozenset(SPLITS))
+    with tempfile.TemporaryFile(dir=path.parent) as scratch:
+        posteriors: Floats | None = None
+        done = 0
+        while chunk := list(islice(pictures, picture_batch(size))):
+            numbers, values = [number for number, _ in chunk], _encode(vae, [p for _, p in chunk], size, device)
+            if posteriors is None:
+                posteriors = np.memmap(scratch, np.float32, "w+", shape=(total, *values.shape[1:]))
+            posteriors[numbers] = values
+            done += len(chunk)
+            progress(done, total)
+        assert posteriors is not None
+        _write_posteriors(path, [row.sample_id for row in data.rows], posteriors)
+
+
+@torch.no_grad()
+def write_text(path: Path, data: TargetData, *, base: Path, device: str, threads: int) -> None:
+    """Write the last hidden state, (tokens, width) float32, of every unique caption and of the empty one."""
+    torch.set_num_threads(threads)
+    captions = {prompt_hash(caption): caption for caption in {"", *(row.caption for row in data.rows)}}
+    hashes = sorted(captions)
+    encoder, tokenizer = load_text_encoder(base, device=device)
+    shape = (encoder.config.max_position_embeddings, encoder.config.hidden_size)
+    schema = pa.schema([pa.field("prompt_hash", pa.string()), tensor_field("embedding", shape, "float32")])
+    with pq.ParquetWriter(path, schema, use_dictionary=False, write_page_checksum=True) as writer:
+        for batch in padded_batches(range(len(hashes)), TEXT_BATCH):
+            numbers = list(dict.fromkeys(batch))
+            values = _embed(encoder, tokenizer, [captions[hashes[i]] for i in batch], device)[: len(numbers)]
+            columns = [pa.array([hashes[i] for i in numbers]), tensor_column(values)]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def load_text_encoder(base: Path, *, device: str) -> tuple[CLIPTextModel, CLIPTokenizer]:
+    """The base model's text encoder in float32, and its tokenizer."""
+    try:
+        encoder = CLIPTextModel.from_pretrained(base, subfolder="text_encoder", dtype=torch.float32)
+        tokenizer = CLIPTokenizer.from_pretrained(base, subfolder="tokenizer")
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ArtifactError(
+            f"cannot load the text encoder: {reason}", where=str(base), fix="restore the folder"
+        ) from error
+    return encoder.to(device).eval().requires_grad_(False), tokenizer
+
+
+def _encode(vae: AutoencoderKL, pictures: Sequence[Pixels], size: int, device: str) -> Floats:
+    """(N, 2, C, h, w): mean and log-variance of the posterior of each picture."""
+    padding = [pictures[-1]] * (picture_batch(size) - len(pictures))
+    images = torch.from_numpy(np.stack([*pictures, *padding])).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    posterior = vae.encode(images).latent_dist
+    values: Floats = torch.stack([posterior.mean, posterior.logvar], dim=1)[: len(pictures)].cpu().numpy()
+    return values
+
+
+def _embed(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, captions: Sequence[str], device: str) -> Floats:
+    """(N, tokens, width); captions that are too long are cut, as the model's own pipeline does."""
+    length = encoder.config.max_position_embeddings
+    tokens = tokenizer(list(captions), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    values: Floats = encoder(tokens.input_ids.to(device)).last_hidden_state.cpu().numpy()
+    return values
+
+
+def _write_posteriors(path: Path, ids: Sequence[str], posteriors: Floats) -> None:
+    shape = posteriors.shape[2:]
+    fields = [tensor_field(name, shape, "float32") for name in ("latent_mean", "latent_log_variance")]
+    schema = pa.schema([pa.field("sample_id", pa.string()), *fields])
+    with pq.ParquetWriter(path, schema, use_dictionary=False, write_page_checksum=True) as writer:
+        for rows in _row_groups(len(ids), posteriors[0].nbytes):
+            means, log_variances = (tensor_column(np.array(posteriors[rows, part])) for part in (0, 1))
+            writer.write_table(pa.Table.from_arrays([pa.array(ids[rows]), means, log_variances], schema=schema))
+
+
+def _row_groups(rows: int, row_bytes: int) -> Iterator[slice]:
+    step = min(max(1, _ROW_GROUP_BYTES // row_bytes), 1024)
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))

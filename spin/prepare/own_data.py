@@ -1,0 +1,100 @@
+"""A user's own pictures: every row is judged first, then the good ones are read again to be encoded.
+
+Nothing but names and captions stays in memory; user files are only ever opened for reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence, Set
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Final, Literal
+
+from spin.core.errors import DataError
+from spin.miniature.world import Split
+from spin.prepare.candidates import DUPLICATE, Candidate, Rejected
+from spin.prepare.captions import clean_caption
+from spin.prepare.decoding import decode, fit
+from spin.prepare.image_folder import open_image_folder
+from spin.prepare.rows import Pixels, Rejection, Row, TargetData, sample_id, split_rows
+
+MINIMUM_ROWS: Final = 8  # with fewer there is no held-out part worth the name
+
+OwnSource = Literal["imagefolder", "parquet"]
+Candidates = Callable[[], Iterator[Candidate]]
+
+
+def read_own_data(
+    path: Path | None,
+    *,
+    source: OwnSource,
+    image_column: str,
+    caption_column: str,
+    max_rows: int | None,
+    held_out_share: float,
+    max_image_pixels: int,
+) -> TargetData:
+    """Judge the first `max_rows` rows; good ones are sorted by identity, bad ones stand as they were met."""
+    if path is None:
+        raise DataError(f"not set, but data.source is {source}", where="data.path", fix="set it to your pictures")
+    candidates = _open(path, source=source, image_column=image_column, caption_column=caption_column)
+    good: dict[str, tuple[str, str]] = {}  # sample id -> caption, origin
+    rejections: list[Rejection] = []
+    for candidate in islice(candidates(), max_rows):
+        try:
+            caption, content = clean_caption(candidate.caption), candidate.read()
+            identity = sample_id(content, caption)
+            if identity in good:
+                raise Rejected(DUPLICATE, f"same picture and caption as {good[identity][1]}")
+            decode(content, max_image_pixels=max_image_pixels)
+            good[identity] = caption, candidate.origin
+        except Rejected as error:
+            rejections.append(Rejection(candidate.origin, error.reason, error.detail))
+    splits = split_rows(list(good), held_out_share=held_out_share)
+    rows = [Row(name, good[name][0], splits[name], good[name][1]) for name in sorted(good)]
+    return TargetData(rows, rejections, partial(_pictures, path, candidates, rows, max_image_pixels))
+
+
+def require_enough(rows: Sequence[Row], *, where: Path | None) -> None:
+    """Own data must have something to train on and something to hold out."""
+    if len(rows) < MINIMUM_ROWS:
+        problem = f"{len(rows)} usable {'row' if len(rows) == 1 else 'rows'}; a held-out part needs {MINIMUM_ROWS}"
+        raise DataError(problem, where=str(where), fix=f"add pictures, or raise data.rows to {MINIMUM_ROWS} or more")
+
+
+def _open(path: Path, *, source: OwnSource, image_column: str, caption_column: str) -> Candidates:
+    if source == "imagefolder":
+        return open_image_folder(path, image_column=image_column, caption_column=caption_column)
+    from spin.prepare.parquet_files import open_parquet_files  # `datasets` takes 1 s to import
+
+    return open_parquet_files(path, image_column=image_column, caption_column=caption_column)
+
+
+def _pictures(
+    path: Path, candidates: Candidates, rows: Sequence[Row], max_image_pixels: int, size: int, splits: Set[Split]
+) -> Iterator[tuple[int, Pixels]]:
+    """Pictures of the rows in `splits`, in the order of the disk."""
+    wanted = {row.origin: number for number, row in enumerate(rows) if row.split in splits}
+    for candidate in candidates():
+        number = wanted.pop(candidate.origin, None)
+        if number is None:
+            continue
+        yield number, _read_again(path, candidate, rows[number], max_image_pixels, size)
+        if not wanted:
+            return
+    raise _changed(path, next(iter(wanted)))
+
+
+def _read_again(path: Path, candidate: Candidate, row: Row, max_image_pixels: int, size: int) -> Pixels:
+    try:
+        content = candidate.read()
+        if sample_id(content, clean_caption(candidate.caption)) != row.sample_id:
+            raise _changed(path, row.origin)
+        return fit(decode(content, max_image_pixels=max_image_pixels), size)
+    except Rejected as error:
+        raise _changed(path, row.origin) from error
+
+
+def _changed(path: Path, origin: str) -> DataError:
+    return DataError("changed while it was read", where=f"{path}: {origin}", fix="run again when nobody writes there")

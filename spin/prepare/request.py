@@ -1,0 +1,39 @@
+"""What the prepare room is asked and what it answers; paths and exact values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class PrepareRequest:
+    runs_root: Path
+    run: str
+    source: Literal["miniature", "imagefolder", "parquet"]
+    path: Path | None
+    image_column: str
+    caption_column: str
+    target: Literal["winners", "clean"]
+    rows: int | None
+    held_out_share: float
+    max_bad_share: float
+    max_image_pixels: int
+    resolution: int | None  # None: the model's own
+    base: Path  # diffusers folder
+    base_digest: str
+    seed: int
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class PrepareResult:
+    prompts: Path  # runs/<run>/data/prompts.parquet
+    real: Path  # folder of the shared cache: real.parquet, text.parquet, held-out.parquet
+    data_digest: str
+    rows: dict[str, int]  # per split: train, validation, test
+    quarantined: dict[str, int]  # per reason
+    encoded: int  # images encoded by this call; 0 where the cache stood
+    seconds: float

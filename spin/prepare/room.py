@@ -1,0 +1,92 @@
+"""The prepare room: a data set becomes prompts, and real pictures encoded once.
+
+    runs/<run>/data/prompts.parquet, quarantine.parquet      of this run
+    cache/real/<data>-<model>/real, text, held-out.parquet   shared by all runs with this data and this model
+
+What stands is kept: on a whole cache no model is loaded, not even torch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from spin.core.errors import ArtifactError, DataError
+from spin.core.layout import RunFolder, RunsRoot
+from spin.core.schema import PROMPTS, content_digest, write_rows
+from spin.core.store import read_manifest
+from spin.miniature.dataset import SPLITS
+from spin.prepare.keeping import keep
+from spin.prepare.miniature_data import read_miniature_data
+from spin.prepare.own_data import read_own_data, require_enough
+from spin.prepare.picture_size import picture_size
+from spin.prepare.quarantine import count_reasons, refuse_bad_data, write_quarantine
+from spin.prepare.real_cache import fill
+from spin.prepare.request import PrepareRequest, PrepareResult
+from spin.prepare.rows import TargetData
+
+Progress = Callable[[int, int], None]
+
+
+def ignore(done: int, total: int) -> None:
+    """A listener that does not care."""
+
+
+def run(request: PrepareRequest, *, progress: Progress = ignore) -> PrepareResult:
+    """Write the run's prompts and whatever the shared cache lacks; `progress(done, total)` counts encoded pictures."""
+    started = time.perf_counter()
+    folder = RunsRoot(request.runs_root).run(request.run)
+    size = picture_size(request.base, resolution=request.resolution)
+    data = _read(request)
+    digest = data.digest(size)
+    _refuse_other_data(folder, digest)
+    write_quarantine(folder.quarantine, data)
+    if request.source != "miniature":
+        refuse_bad_data(data, max_bad_share=request.max_bad_share, where=request.path, quarantine=folder.quarantine)
+        require_enough(data.rows, where=request.path)
+    keep(
+        folder.prompts,
+        lambda path: write_rows(path, PROMPTS, (row.as_prompt() for row in data.rows)),
+        kind="prompts",
+        digest=content_digest,
+        identity={"data": digest},
+    )
+    cache = folder.root.real_cache(digest, request.base_digest)
+    encoded = fill(cache, data, request=request, size=size, digest=digest, progress=progress)
+    rows = Counter(row.split for row in data.rows)
+    return PrepareResult(
+        prompts=folder.prompts,
+        real=cache.path,
+        data_digest=digest,
+        rows={split: rows[split] for split in SPLITS},
+        quarantined=count_reasons(data),
+        encoded=encoded,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _read(request: PrepareRequest) -> TargetData:
+    if request.source == "miniature":
+        return read_miniature_data(request.target, train_rows=request.rows)
+    return read_own_data(
+        request.path,
+        source=request.source,
+        image_column=request.image_column,
+        caption_column=request.caption_column,
+        max_rows=request.rows,
+        held_out_share=request.held_out_share,
+        max_image_pixels=request.max_image_pixels,
+    )
+
+
+def _refuse_other_data(folder: RunFolder, digest: str) -> None:
+    """A run that was prepared keeps its data: its samples and weights came from them."""
+    try:
+        manifest = read_manifest(folder.prompts)
+    except ArtifactError:  # damaged: made anew
+        return
+    before = manifest.identity.get("data") if manifest is not None else digest
+    if before != digest:
+        problem = f"run {folder.path.name} was prepared from other data ({str(before)[:16]}, now {digest[:16]})"
+        raise DataError(problem, where=str(folder.prompts), fix="choose another run.name, or put the data back")

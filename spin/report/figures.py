@@ -1,0 +1,77 @@
+"""How numbers are written: the same decimals in a column, true minus signs, intervals in brackets."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from spin.core.statistics import Estimate, distinguishable
+from spin.report.request import Column, Comparison
+
+MINUS: Final = "\N{MINUS SIGN}"
+NOTHING: Final = "\N{EN DASH}"
+
+
+def number(value: float | None, digits: int) -> str:
+    if value is None:
+        return NOTHING
+    return _rounded(value, digits).replace("-", MINUS)
+
+
+def level(column: Column, value: float | None) -> str:
+    """A value of a column: 87.53, or 88.7 % for a share."""
+    if value is None:
+        return NOTHING
+    return f"{number(100 * value, 1)} %" if column.percent else number(value, column.digits)
+
+
+def signed(column: Column, value: float) -> str:
+    """A difference of a column: +0.85, or +9.8 pp for a share."""
+    text = _rounded(100 * value, 1) if column.percent else _rounded(value, column.digits)
+    sign = "" if text.startswith("-") or not float(text) else "+"
+    return f"{sign}{text}".replace("-", MINUS) + (" pp" if column.percent else "")
+
+
+def interval(column: Column, estimate: Estimate) -> str:
+    scale, digits = (100.0, 1) if column.percent else (1.0, column.digits)
+    return f"[{number(scale * estimate.low, digits)}, {number(scale * estimate.high, digits)}]"
+
+
+def difference(column: Column, estimate: Estimate) -> str:
+    return f"{signed(column, estimate.value)} {interval(column, estimate)}"
+
+
+def share(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def wins(estimate: Estimate) -> str:
+    return f"{share(estimate.value)} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
+
+
+def outcome(column: Column, comparison: Comparison) -> str:
+    """better, worse, or same where the interval holds 0."""
+    if not distinguishable(comparison.difference):
+        return "same"
+    return "better" if (comparison.difference.value < 0) == column.lower_is_better else "worse"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {whole % 60:02d} s"
+
+
+def count(value: float) -> str:
+    return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def _rounded(value: float, digits: int) -> str:
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if not float(text) else text  # no "-0.00"
+
+
+def signed_percent(value: float) -> str:
+    """A relative change: +1.2 %."""
+    return signed(Column("", "", 1, False, True, percent=True), value).replace("pp", "%")

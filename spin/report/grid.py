@@ -1,0 +1,79 @@
+"""The picture grid as one PNG, for a README: captions at the left, model names above."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Final
+
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont
+
+from spin.report.pictures import Grid, Picture
+
+CELL: Final = 128  # pixels, both sides
+GAP: Final = 8
+CAPTION: Final = 232
+HEAD: Final = 40
+MARGIN: Final = 24
+_INK, _MUTED, _PAPER, _EMPTY = (24, 29, 36), (98, 108, 120), (255, 255, 255), (238, 240, 242)
+
+
+def grid_png(grid: Grid) -> bytes:
+    """Draw the grid; small pictures are scaled up with sharp pixels."""
+    columns = len(grid.headings)
+    lead = GAP if grid.has_real else 0  # the real images stand a little apart
+    width = 2 * MARGIN + CAPTION + columns * (CELL + GAP) + lead
+    height = 2 * MARGIN + HEAD + len(grid.rows) * (CELL + GAP)
+    canvas = Image.new("RGB", (width, height), _PAPER)
+    pen = ImageDraw.Draw(canvas)
+    regular, bold = _font("DejaVuSans.ttf", 15), _font("DejaVuSans-Bold.ttf", 16)
+    lefts = [MARGIN + CAPTION + i * (CELL + GAP) + (lead if i else 0) for i in range(columns)]
+    for left, heading in zip(lefts, grid.headings, strict=True):
+        pen.text((left + CELL / 2, MARGIN + HEAD / 2), _cut(heading, bold, CELL), _INK, bold, anchor="mm")
+    for number, row in enumerate(grid.rows):
+        top = MARGIN + HEAD + number * (CELL + GAP)
+        lines = "\n".join(_wrapped(row.caption, regular, CAPTION - 20, 6))
+        pen.multiline_text((MARGIN, top + CELL / 2), lines, _MUTED, regular, anchor="lm", spacing=5)
+        for left, picture in zip(lefts, row.pictures, strict=True):
+            _paste(canvas, picture, (left, top))
+    stream = io.BytesIO()
+    canvas.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _paste(canvas: Image.Image, picture: Picture | None, place: tuple[int, int]) -> None:
+    if picture is None:
+        canvas.paste(_EMPTY, (*place, place[0] + CELL, place[1] + CELL))
+        return
+    image = picture.image
+    sharp = max(image.size) <= CELL
+    scale = CELL / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    fitted = image.resize(size, Image.Resampling.NEAREST if sharp else Image.Resampling.LANCZOS)
+    canvas.paste(fitted, (place[0] + (CELL - size[0]) // 2, place[1] + (CELL - size[1]) // 2))
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> list[str]:
+    done, line = [], ""
+    for word in text.split():
+        longer = f"{line} {word}".strip()
+        if line and font.getlength(longer) > width:
+            done.append(line)
+            longer = word
+        line = longer
+    done.append(line)
+    if len(done) > lines:
+        done = [*done[: lines - 1], f"{done[lines - 1]} ..."]
+    return [_cut(line, font, width) for line in done]
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    while len(text) > 1 and font.getlength(text) > width:
+        text = text[:-1]
+    return text
+
+
+def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
+    """Matplotlib brings DejaVu along, so the picture is the same on every machine."""
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)

@@ -1,0 +1,70 @@
+"""What the report room is asked and what it answers; paths and exact values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from spin.core.statistics import Estimate
+
+Against = Literal["base", "previous", "start"]  # start: the model that iteration 1 began from
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    runs_root: Path
+    run: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric of the score table, and how its numbers are shown."""
+
+    metric: str
+    title: str
+    digits: int
+    lower_is_better: bool
+    per_prompt: bool  # false for a number of the whole set: it has no pairs, hence no interval
+    percent: bool = False  # values are shares in 0..1
+
+    @property
+    def direction(self) -> str:
+        return "lower is better" if self.lower_is_better else "higher is better"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    against: Against
+    opponent: str  # label of the other model
+    difference: Estimate
+    wins: Estimate | None  # share of prompts won; None where winning a prompt has no meaning
+
+
+@dataclass(frozen=True)
+class Cell:
+    column: Column
+    mean: Estimate | None  # low == high == value where the metric has no interval
+    median: float | None
+    best: bool
+    best_median: bool
+    comparisons: tuple[Comparison, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One line of the score table: the real held-out images (name "data") or one model."""
+
+    name: str
+    label: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    page: Path
+    metrics: Path
+    table: Path
+    grid: Path | None  # None where no pictures are there yet
+    verdict: str
+    rows: tuple[ScoreRow, ...]

@@ -1,0 +1,56 @@
+"""Held-out denoising error per noise level: overshoot at high noise is how self-play loses alignment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pyarrow.compute as pc
+import torch
+from torch import Tensor, nn
+
+from spin.core.plan import seed_of
+from spin.core.schema import read_table
+from spin.diffusion.latents import read_real
+from spin.diffusion.objectives import Schedule, denoising_errors
+from spin.diffusion.text import TextEmbeddings
+
+LEVELS: Final = (0.1, 0.3, 0.5, 0.7, 0.9)  # share of the schedule's steps
+_ROWS: Final = 64
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Fixed validation latents and noise; the same in every stage and run of a data set."""
+
+    latents: Tensor
+    noise: Tensor
+    text: Tensor
+    schedule: Schedule
+
+    @classmethod
+    def read(
+        cls, prompts: Path, real: Path, text: TextEmbeddings, schedule: Schedule, *, scaling: float, shift: float
+    ) -> HeldOut | None:
+        """The first 64 validation rows; None where the data has none."""
+        table = read_table(prompts)
+        table = table.filter(pc.equal(table["split"], "validation")).slice(0, _ROWS)
+        if not len(table):
+            return None
+        ids = table["sample_id"].to_pylist()
+        latents = read_real(real, ids, scaling=scaling, shift=shift).pick(range(len(ids)), None)
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed_of("held-out")))
+        device = text.values.device
+        return cls(latents.to(device), noise.to(device), text.of(table["prompt_hash"].to_pylist()), schedule)
+
+    @torch.no_grad()
+    def errors(self, unet: nn.Module) -> dict[int, float]:
+        """Mean error at each timestep of LEVELS."""
+        found = {}
+        for level in LEVELS:
+            t = round(level * self.schedule.steps)
+            steps = torch.full((len(self.latents),), t, device=self.latents.device)
+            error = denoising_errors(unet, self.latents, self.noise, steps, self.text, self.schedule)
+            found[t] = float(error.mean())
+        return found

@@ -1,0 +1,86 @@
+"""The pairs that training reads: real latents, generated latents and captions by identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from spin.core.errors import ArtifactError
+from spin.core.layout import StageFolder
+from spin.core.plan import Visit
+from spin.core.planning import read_plan, train_rows
+from spin.core.schema import read_table, read_tensors
+from spin.core.store import verify
+from spin.diffusion.latents import Latents, read_real
+from spin.diffusion.noise import TrainingDraws
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Everything training reads of one stage, resident."""
+
+    sample_ids: list[str]
+    prompt_hashes: list[str]
+    real: Latents
+    generated: Latents | None  # None for supervised training
+    generated_rows: dict[tuple[str, int], int]  # (sample id, draw) -> row of `generated`
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.real.mean.shape[1:]
+
+    def real_latents(self, visits: Sequence[Visit], draws: TrainingDraws, *, sampled: bool) -> Tensor:
+        latents = self.real.pick([visit.row for visit in visits], draws.posterior if sampled else None)
+        return _flip(latents, draws.flipped)
+
+    def generated_latents(self, visits: Sequence[Visit], draws: TrainingDraws, *, sampled: bool) -> Tensor:
+        assert self.generated is not None
+        rows = [self.generated_rows[self.sample_ids[visit.row], visit.draw] for visit in visits]
+        return _flip(self.generated.pick(rows, draws.posterior_generated if sampled else None), draws.flipped)
+
+
+def read_pairs(prompts: Path, real: Path, *, samples: StageFolder | None, scaling: float, shift: float) -> Pairs:
+    """Read real rows of the train split, and the generated images of a stage if `samples` is given."""
+    ids, hashes = train_rows(prompts)
+    generated, index = (None, {}) if samples is None else read_generated(samples, scaling=scaling, shift=shift)
+    return Pairs(ids, hashes, read_real(real, ids, scaling=scaling, shift=shift), generated, index)
+
+
+def read_generated(stage: StageFolder, *, scaling: float, shift: float) -> tuple[Latents, dict[tuple[str, int], int]]:
+    """All shards of a stage, on an exact cover of its plan."""
+    plan = read_plan(stage)
+    tables = []
+    for shard in range(plan.shards):
+        path = stage.samples(shard)
+        verify(path)
+        table = read_table(path)
+        if table["position"].to_pylist() != list(plan.shard_range(shard)):
+            raise ArtifactError(
+                f"shard {shard} holds other rows than its plan",
+                where=str(path),
+                fix=f"spin-diffusion sample-shard {stage.path.parent.name} {stage.name} {shard}",
+            )
+        tables.append(table)
+    keys = [key for t in tables for key in zip(t["sample_id"].to_pylist(), t["draw"].to_pylist(), strict=True)]
+    index = {key: row for row, key in enumerate(keys)}
+    if "latent" in tables[0].column_names:
+        return Latents(_stack(tables, "latent"), None, 1.0, 0.0), index
+    return Latents(_stack(tables, "latent_mean"), _stack(tables, "latent_log_variance"), scaling, shift), index
+
+
+def _stack(tables: Sequence[Any], name: str) -> Floats:
+    return np.concatenate([read_tensors(table, name) for table in tables])
+
+
+def _flip(latents: Tensor, flipped: Tensor) -> Tensor:
+    """Mirror latents; only near the mirrored picture's latents, so off by default."""
+    return torch.where(flipped.view(-1, 1, 1, 1), latents.flip(-1), latents) if flipped.any() else latents

@@ -1,0 +1,63 @@
+"""What the train room is asked and what it answers; paths and exact values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Exact values of one stage. `micro_batch_size` changes memory and speed, never the losses."""
+
+    objective: Literal["spin", "sft"]
+    steps: int  # optimizer steps
+    batch_size: int  # pairs (spin) or images (sft) per optimizer step
+    micro_batch_size: int
+    lr: float
+    warmup_steps: int  # may exceed `steps`: the rate then never reaches `lr`
+    lr_schedule: Literal["constant", "linear"]
+    weight_decay: float
+    adam_beta1: float
+    adam_beta2: float
+    adam_epsilon: float
+    max_grad_norm: float
+    caption_dropout: float
+    flip: bool
+    posterior_sample: bool
+    ema_decay: float | None
+    gradient_checkpointing: bool
+    state_every_steps: int
+    held_out_every_steps: int
+    link: Literal["logistic", "hinge", "correlation"] = "logistic"
+    noise: Literal["shared", "independent"] = "shared"
+    timestep_weight: Literal["constant", "h2"] = "constant"
+    beta: float = 0.0  # dimensionless; 0 for sft
+    sft_weight: float = 0.0  # adds sft_weight * beta * real error
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    stage: Path  # runs/<run>/iteration-01 or runs/<run>/sft
+    start: Path  # checkpoint folder: initialisation, opponent and reference
+    start_digest: str
+    prompts: Path
+    real: Path  # real.parquet of the cache
+    text: Path  # text.parquet of the cache
+    draws: int  # generated images per row
+    run_seed: int
+    settings: TrainingSettings
+    device: str
+    dtype: str  # float32, or the autocast dtype over float32 master weights
+    threads: int
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    checkpoint: Path
+    digest: str
+    steps: int  # optimizer steps done by this call; 0 where the checkpoint stood
+    pairs: int
+    seconds: float
+    health: tuple[str, ...]

@@ -1,0 +1,90 @@
+"""What a stage needs to go on after a stop: weights, optimizer, average and the log so far."""
+
+from __future__ import annotations
+
+import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from diffusers.training_utils import EMAModel
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from spin.core.layout import StageFolder, step_name
+from spin.core.schema import HELD_OUT_LOG, TIMING, TRAINING_LOG, read_table, write_rows
+from spin.core.store import commit, discard, is_intact, is_whole
+
+_KEPT: Final = 2
+
+
+@dataclass
+class Progressed:
+    """How far a stage is, besides its tensors."""
+
+    step: int = 0  # optimizer steps done
+    log: list[dict[str, Any]] = field(default_factory=list)
+    held_out: list[dict[str, Any]] = field(default_factory=list)
+    timing: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return float(sum(row["seconds"] for row in self.timing))
+
+
+@dataclass(frozen=True)
+class Tensors:
+    unet: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: EMAModel | None
+
+
+def save_state(stage: StageFolder, tensors: Tensors, done: Progressed, identity: Mapping[str, Any]) -> None:
+    """Commit the state of step `done.step` and drop all but the last two."""
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        save_file({k: v.contiguous() for k, v in tensors.unet.state_dict().items()}, folder / "unet.safetensors")
+        torch.save(tensors.optimizer.state_dict(), folder / "optimizer.pt")
+        if tensors.average is not None:
+            shadows = {str(i): p.contiguous() for i, p in enumerate(tensors.average.shadow_params)}
+            save_file(shadows, folder / "average.safetensors")
+        write_rows(folder / "log.parquet", TRAINING_LOG, done.log)
+        write_rows(folder / "held-out.parquet", HELD_OUT_LOG, done.held_out)
+        write_rows(folder / "timing.parquet", TIMING, done.timing)
+
+    commit(stage.state(done.step), write, kind="training-state", identity=identity)
+    for old in _states(stage)[:-_KEPT]:
+        discard(stage.state(old))
+
+
+def load_newest_state(stage: StageFolder, tensors: Tensors, identity: Mapping[str, Any]) -> Progressed:
+    """Load the newest whole state made from the same inputs; step 0 where there is none."""
+    for step in reversed(_states(stage)):
+        folder = stage.state(step)
+        if is_whole(folder, identity=identity) and is_intact(folder):
+            return _load(folder, step, tensors)
+        discard(folder)
+    return Progressed()
+
+
+def _load(folder: Path, step: int, tensors: Tensors) -> Progressed:
+    device = next(tensors.unet.parameters()).device
+    tensors.unet.load_state_dict(load_file(folder / "unet.safetensors"))
+    tensors.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True, map_location=device))
+    if tensors.average is not None:
+        shadows = load_file(folder / "average.safetensors")
+        tensors.average.shadow_params = [shadows[str(i)].to(device) for i in range(len(shadows))]
+        tensors.average.optimization_step = step
+    rows = (read_table(folder / f"{name}.parquet").to_pylist() for name in ("log", "held-out", "timing"))
+    return Progressed(step, *rows)
+
+
+def _states(stage: StageFolder) -> list[int]:
+    if not stage.states.is_dir():
+        return []
+    prefix = step_name(0).rstrip("0")
+    names = (path.name for path in stage.states.iterdir() if path.is_dir() and path.name.startswith(prefix))
+    return sorted(int(name.removeprefix(prefix)) for name in names)

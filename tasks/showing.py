@@ -1,0 +1,57 @@
+"""Shows a room's progress: a bar with the time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from spin.core import progress as core
+
+console: Final = Console()
+_PLAIN_SECONDS: Final = 10.0  # between two lines where there is no terminal
+
+
+@contextmanager
+def shown(label: str) -> Iterator[core.Progress]:
+    """A progress callback under `label` while the block runs."""
+    if console.is_terminal:
+        with _bar(label) as callback:
+            yield callback
+    else:
+        yield _Lines(label)
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[core.Progress]:
+    columns = (
+        TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bars:
+        task: TaskID = bars.add_task(label, total=None, note="")
+
+        def tell(done: int, total: int, note: str = "") -> None:
+            bars.update(task, completed=done, total=total, note=note)
+
+        yield tell
+
+
+class _Lines:
+    """A line now and then, with an estimate of the seconds left."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._start = self._told = time.monotonic()
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        if now - self._told < _PLAIN_SECONDS or not done:
+            return
+        self._told = now
+        left = (now - self._start) / done * (total - done)
+        console.print(f"{self._label}: {done}/{total}, {left:.0f} s left {note}".rstrip(), highlight=False)

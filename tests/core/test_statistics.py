@@ -1,0 +1,169 @@
+"""Each number is worked by hand in a comment, or by a simulation of what an interval promises."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from scipy.linalg import sqrtm
+
+from spin.core.statistics import (
+    Estimate,
+    distinguishable,
+    frechet_distance,
+    frechet_distance_of_features,
+    mean,
+    mean_interval,
+    median,
+    paired_difference,
+    paired_win_rate,
+    pairwise_diversity,
+    percentile_interval,
+    resampled_means,
+    win_rate,
+)
+
+
+def test_mean_and_median_of_a_skewed_list():
+    assert mean([1.0, 2.0, 9.0]) == 4.0
+    assert median([1.0, 2.0, 9.0]) == 2.0
+
+
+def test_a_paired_difference_is_the_mean_of_the_differences():
+    # (1 - 0 + 4 - 2 + 3 - 3) / 3 = 1
+    estimate = paired_difference([1, 4, 3], [0, 2, 3], seed=0)
+    assert estimate.value == pytest.approx(1.0)
+    assert (estimate.low, estimate.high) == (0.0, 2.0)
+
+
+def test_equal_inputs_differ_by_exactly_nothing():
+    values = np.random.default_rng(0).normal(size=50)
+    assert paired_difference(values, values, seed=3) == Estimate(0.0, 0.0, 0.0)
+    assert win_rate(values, values).value == 0.5
+    assert paired_win_rate(values, values, seed=3) == Estimate(0.5, 0.5, 0.5)
+
+
+def test_a_constant_gain_has_no_width():
+    assert paired_difference([1.5, 2.5, 3.5], [1, 2, 3], seed=1) == Estimate(0.5, 0.5, 0.5)
+
+
+def test_pairing_removes_what_prompts_have_in_common():
+    rng = np.random.default_rng(0)
+    hardness = 10 * rng.normal(size=100)
+    a, b = hardness + 1 + 0.1 * rng.normal(size=100), hardness
+    estimate = paired_difference(a, b, seed=0)
+    assert estimate.high - estimate.low < 0.1
+    assert distinguishable(estimate)
+
+
+def test_the_interval_is_a_function_of_values_and_seed():
+    a, b = np.random.default_rng(0).normal(size=(2, 40))
+    assert paired_difference(a, b, seed=7) == paired_difference(a, b, seed=7)
+    assert paired_difference(a, b, seed=7) != paired_difference(a, b, seed=8)
+
+
+def test_the_bootstrap_width_is_that_of_the_normal_theory():
+    values = np.random.default_rng(1).normal(size=400)
+    estimate = mean_interval(values, seed=0)
+    # 2 * 1.96 * s / sqrt(400)
+    assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.03)
+
+
+def test_95_percent_intervals_cover_95_percent():
+    data = np.random.default_rng(2).normal(loc=0.3, size=(200, 4000))  # 4000 experiments of 200 prompts
+    low, high = percentile_interval(resampled_means(data, seed=5, resamples=1500), level=0.95)
+    assert np.mean((low <= 0.3) & (high >= 0.3)) == pytest.approx(0.95, abs=0.015)
+
+
+def test_columns_are_resampled_as_if_each_stood_alone():
+    data = np.random.default_rng(3).normal(size=(30, 2))
+    together = percentile_interval(resampled_means(data, seed=5, resamples=500), level=0.9)
+    alone = mean_interval(data[:, 1], seed=5, resamples=500, level=0.9)
+    assert together[:, 1] == pytest.approx([alone.low, alone.high])
+
+
+def test_many_prompts_need_little_memory():
+    a = np.random.default_rng(0).normal(size=20_000)
+    tracemalloc.start()
+    paired_difference(a, np.zeros_like(a), seed=0, resamples=300)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 2**20  # one array of all draws alone would be 48 MB, its weights as much again
+
+
+def test_win_rate_has_the_wilson_interval_of_the_books():
+    # 8 of 10, z = 1.95996: 0.4902 to 0.9433
+    estimate = win_rate([1] * 8 + [0] * 2, [0] * 8 + [1] * 2)
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.8, 0.49016, 0.94332), abs=1e-5)
+
+
+def test_a_tie_counts_one_half():
+    # 1 win, 1 loss, 2 ties: (1 + 2 / 2) / 4 = 0.5;  2 wins, 1 tie, 1 loss: 2.5 / 4
+    assert win_rate([1, 0, 5, 5], [0, 1, 5, 5]).value == 0.5
+    assert win_rate([1, 1, 5, 0], [0, 0, 5, 1]).value == 0.625
+
+
+def test_a_clean_sweep_stays_within_0_and_1():
+    estimate = win_rate([1] * 20, [0] * 20)
+    assert estimate.value == estimate.high == 1.0
+    assert 0.8 < estimate.low < 0.9
+
+
+def test_swapping_models_mirrors_the_win_rate():
+    a, b = np.random.default_rng(0).normal(size=(2, 33))
+    ahead, behind = win_rate(a, b), win_rate(b, a)
+    assert (ahead.value, ahead.low, ahead.high) == pytest.approx((1 - behind.value, 1 - behind.high, 1 - behind.low))
+
+
+def test_ties_narrow_the_bootstrapped_win_rate_and_not_wilsons():
+    a, b = [1.0] * 5 + [0.0] * 95, [0.0] * 100
+    wilson, bootstrap = win_rate(a, b), paired_win_rate(a, b, seed=0)
+    assert wilson.value == bootstrap.value == 0.525
+    assert bootstrap.high - bootstrap.low < (wilson.high - wilson.low) / 2
+
+
+def test_an_interval_that_holds_zero_is_not_distinguishable():
+    assert not distinguishable(Estimate(0.1, -0.1, 0.3))
+    assert not distinguishable(Estimate(0.1, 0.0, 0.3))
+    assert distinguishable(Estimate(-0.2, -0.3, -0.1))
+    assert distinguishable(Estimate(0.6, 0.55, 0.65), from_value=0.5)
+
+
+def test_values_of_different_number_cannot_be_paired():
+    with pytest.raises(ValueError, match="3 and 2"):
+        paired_difference([1, 2, 3], [1, 2], seed=0)
+
+
+def test_no_value_has_no_mean():
+    with pytest.raises(ValueError, match="at least one"):
+        mean([])
+
+
+def test_frechet_distance_in_one_dimension():
+    # (0 - 3)^2 + (sqrt 1 - sqrt 4)^2 = 10
+    assert frechet_distance(np.zeros(1), np.eye(1), np.full(1, 3.0), 4 * np.eye(1)) == pytest.approx(10)
+
+
+def test_frechet_distance_agrees_with_the_matrix_root_of_scipy():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(60, 5)), rng.normal(size=(80, 5)) @ rng.normal(size=(5, 5)) + 1
+    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    shift = a.mean(0) - b.mean(0)
+    expected = shift @ shift + np.trace(cov_a + cov_b - 2 * sqrtm(cov_a @ cov_b).real)
+    assert frechet_distance_of_features(a, b) == pytest.approx(expected)
+    assert frechet_distance_of_features(b, a) == pytest.approx(expected)
+
+
+def test_frechet_distance_to_oneself_is_zero_even_where_features_depend_on_each_other():
+    features = np.random.default_rng(0).normal(size=(10, 3)) @ np.random.default_rng(1).normal(size=(3, 20))
+    assert 0 <= frechet_distance_of_features(features, features) < 1e-9
+
+
+def test_diversity_is_the_mean_distance_inside_a_group():
+    # group a: distance 5; group b: distances 1, 1, 2 with mean 4/3; c stands alone
+    features = np.array([[0, 0], [3, 4], [0, 0], [1, 0], [2, 0], [9, 9]])
+    assert pairwise_diversity(features, ["a", "a", "b", "b", "b", "c"]) == pytest.approx((5 + 4 / 3) / 2)
+
+
+def test_equal_pictures_have_no_diversity_and_single_ones_none_to_speak_of():
+    assert pairwise_diversity(np.ones((4, 3))) == 0
+    assert np.isnan(pairwise_diversity(np.ones((2, 3)), ["a", "b"]))

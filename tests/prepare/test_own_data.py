@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from spin.core.errors import DataError
+from spin.prepare.own_data import read_own_data, require_enough
+from spin.prepare.rows import TargetData
+from tests.digits import digits, export_digits, export_digits_table
+
+WriteFolder = Callable[..., Path]
+ALL = frozenset({"train", "validation", "test"})
+PICTURES = {f"{i}.png": content for i, (content, _) in enumerate(digits(12))}
+
+
+def read(path: Path | None, **changes: Any) -> TargetData:
+    values: dict[str, Any] = {
+        "source": "imagefolder", "image_column": "image", "caption_column": "text",
+        "max_rows": None, "held_out_share": 0.2, "max_image_pixels": 10_000,
+    }  # fmt: skip
+    return read_own_data(path, **{**values, **changes})
+
+
+def test_each_kind_of_bad_row_is_rejected_with_its_reason_and_place(write_folder: WriteFolder) -> None:
+    records = [{"file_name": name, "text": f"digit {name}"} for name in PICTURES]
+    bad = [
+        ({"file_name": "cut.png", "text": "a"}, "unreadable"),
+        ({"file_name": "0.png", "text": " \t"}, "no caption"),
+        ({"file_name": "0.png"}, "no caption"),
+        ({"file_name": "0.png", "text": 7}, "caption not text"),
+        ({"file_name": "gone.png", "text": "a"}, "missing file"),
+        ({"file_name": "3.png", "text": "digit  3.png"}, "duplicate"),
+    ]
+    cut = PICTURES["0.png"][:100]
+    data = read(write_folder({**PICTURES, "cut.png": cut}, [*records, *(record for record, _ in bad)]))
+    assert [(r.origin, r.reason) for r in data.rejections] == [
+        (f"metadata.jsonl:{13 + i}", reason) for i, (_, reason) in enumerate(bad)
+    ]
+    assert data.rejections[-1].detail == "same picture and caption as metadata.jsonl:4"
+    assert len(data.rows) == 12
+
+
+def test_too_large_pictures_are_rejected_by_the_chosen_limit(write_folder: WriteFolder) -> None:
+    data = read(write_folder(PICTURES), max_image_pixels=1023)
+    assert {r.reason for r in data.rejections} == {"too many pixels"}
+    assert read(write_folder(PICTURES), max_image_pixels=1024).rejections == []
+
+
+def test_one_picture_with_two_captions_is_two_rows(write_folder: WriteFolder) -> None:
+    records = [{"file_name": "0.png", "text": text} for text in ("a zero", "a round digit")]
+    assert len(read(write_folder(PICTURES, records)).rows) == 2
+
+
+def test_rows_are_sorted_by_identity_and_their_order_on_disk_changes_nothing(write_folder: WriteFolder) -> None:
+    records = [{"file_name": name, "text": f"digit {name}"} for name in PICTURES]
+    one = read(write_folder(PICTURES, records, "one"))
+    renamed = {f"z{99 - i}.png": content for i, content in enumerate(PICTURES.values())}
+    texts = [{"file_name": new, "text": record["text"]} for new, record in zip(renamed, records, strict=True)]
+    two = read(write_folder(renamed, texts[::-1], "two"))
+    assert [r.sample_id for r in one.rows] == sorted(r.sample_id for r in two.rows)
+    assert [(r.sample_id, r.caption, r.split) for r in one.rows] == [
+        (r.sample_id, r.caption, r.split) for r in two.rows
+    ]
+    assert one.digest(32) == two.digest(32)
+    pictures = [dict(data.pictures(32, ALL)) for data in (one, two)]
+    assert all(np.array_equal(pictures[0][i], pictures[1][i]) for i in range(12))
+
+
+def test_a_folder_and_a_parquet_file_with_the_same_rows_have_the_same_digest(tmp_path: Path) -> None:
+    folder = read(export_digits(tmp_path / "digits", 30))
+    table = read(export_digits_table(tmp_path / "digits.parquet", 30), source="parquet")
+    assert folder.digest(32) == table.digest(32)
+
+
+def test_any_changed_pixel_or_letter_changes_the_digest(write_folder: WriteFolder) -> None:
+    before = read(write_folder(PICTURES)).digest(32)
+    other = {**PICTURES, "5.png": digits(40)[39][0]}
+    assert read(write_folder(other)).digest(32) != before
+    records = [{"file_name": name, "text": f"picture {name}."} for name in PICTURES]
+    assert read(write_folder(PICTURES, records)).digest(32) != before
+
+
+def test_pictures_of_chosen_splits_only_are_read(write_folder: WriteFolder) -> None:
+    data = read(write_folder(PICTURES))
+    held_out = [number for number, _ in data.pictures(16, frozenset({"validation", "test"}))]
+    assert sorted(held_out) == [i for i, row in enumerate(data.rows) if row.split != "train"]
+    assert all(picture.shape == (16, 16, 3) for _, picture in data.pictures(16, ALL))
+
+
+def test_max_rows_takes_the_first(write_folder: WriteFolder) -> None:
+    data = read(write_folder(PICTURES), max_rows=9)
+    assert sorted(row.caption for row in data.rows) == sorted(f"picture {name}" for name in list(PICTURES)[:9])
+
+
+def test_rows_reading_ends_where_the_last_wanted_picture_was_found(write_folder: WriteFolder) -> None:
+    folder = write_folder(PICTURES)
+    data = read(folder, max_rows=9)
+    (folder / "11.png").unlink()
+    assert len(list(data.pictures(32, ALL))) == 9
+
+
+@pytest.mark.parametrize("change", ["other bytes", "gone", "other caption", "row gone"])
+def test_data_that_changes_while_it_is_read_is_noticed(write_folder: WriteFolder, change: str) -> None:
+    folder = write_folder(PICTURES)
+    data = read(folder)
+    records = [{"file_name": name, "text": f"picture {name}"} for name in PICTURES]
+    if change == "other bytes":
+        (folder / "4.png").write_bytes(PICTURES["5.png"])
+    elif change == "gone":
+        (folder / "4.png").unlink()
+    else:
+        records = records[:-1] if change == "row gone" else [*records[:-1], {**records[-1], "text": "else"}]
+        (folder / "metadata.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    with pytest.raises(DataError, match=r"metadata.jsonl:\d+: changed while it was read; run again"):
+        list(data.pictures(32, ALL))
+
+
+def test_a_source_without_a_path_is_refused() -> None:
+    with pytest.raises(DataError, match=r"data.path: not set, but data.source is parquet; set it to your pictures"):
+        read(None, source="parquet")
+
+
+def test_seven_rows_are_too_few_and_eight_are_enough(write_folder: WriteFolder) -> None:
+    data = read(write_folder(PICTURES), max_rows=8)
+    require_enough(data.rows, where=Path("own"))
+    with pytest.raises(
+        DataError, match=r"own: 7 usable rows; a held-out part needs 8; add pictures, or raise data.rows"
+    ):
+        require_enough(data.rows[:7], where=Path("own"))

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spin.core.errors import ArtifactError, ConfigError
+from spin.prepare.picture_size import picture_batch, picture_size
+
+
+def model(folder: Path, sample_size: Any, blocks: int = 4) -> Path:
+    for part, values in (("unet", {"sample_size": sample_size}), ("vae", {"block_out_channels": [8] * blocks})):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        (folder / part / "config.json").write_text(json.dumps(values))
+    return folder
+
+
+def test_the_models_own_size_is_its_latents_side_times_the_vae_factor(base: Path, tmp_path: Path) -> None:
+    assert picture_size(base, resolution=None) == 32
+    assert picture_size(model(tmp_path, 64), resolution=None) == 512
+    assert picture_size(model(tmp_path, 64, blocks=3), resolution=None) == 256
+
+
+def test_a_resolution_wins_over_the_models_own_size(base: Path) -> None:
+    assert picture_size(base, resolution=64) == 64
+
+
+def test_a_resolution_that_the_vae_cannot_halve_is_refused(base: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data.resolution: 60 is not a multiple of 8.*; set it to 64"):
+        picture_size(base, resolution=60)
+
+
+def test_a_model_without_a_square_size_asks_for_a_resolution(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no square size of its own.*set data.resolution"):
+        picture_size(model(tmp_path, [64, 96]), resolution=None)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}"])
+def test_a_damaged_model_folder_is_named(tmp_path: Path, content: str) -> None:
+    (model(tmp_path, 64) / "vae" / "config.json").write_text(content)
+    with pytest.raises(ArtifactError, match=r"vae/config.json: cannot read block_out_channels"):
+        picture_size(tmp_path, resolution=None)
+
+
+def test_batches_shrink_as_pictures_grow() -> None:
+    assert [picture_batch(size) for size in (32, 128, 256, 512, 1024, 4096)] == [64, 64, 16, 4, 1, 1]

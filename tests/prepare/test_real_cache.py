@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from spin.core.layout import RealCache
+from spin.core.store import read_manifest
+from spin.prepare.request import PrepareRequest
+from spin.prepare.room import run
+from tests.digits import export_digits
+
+MakeRequest = Callable[..., PrepareRequest]
+WriteFolder = Callable[..., Path]
+
+
+def cache_files(folder: Path) -> list[Path]:
+    cache = RealCache(folder)
+    return [cache.latents, cache.text, cache.held_out_images]
+
+
+def fingerprint(folder: Path) -> dict[str, tuple[str, int]]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    names = {str(path): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
+    folders = {str(path): ("", path.stat().st_mtime_ns) for path in (folder, *folder.rglob("*")) if path.is_dir()}
+    return {**names, **folders}
+
+
+def test_equal_work_gives_equal_bytes(make_request: MakeRequest, tmp_path: Path) -> None:
+    path = export_digits(tmp_path / "digits", 40)
+    results = [run(make_request(path=path, runs_root=tmp_path / name)) for name in ("one", "two")]
+    for name in ("real.parquet", "text.parquet", "held-out.parquet"):
+        assert (results[0].real / name).read_bytes() == (results[1].real / name).read_bytes()
+    assert results[0].prompts.read_bytes() == results[1].prompts.read_bytes()
+
+
+def test_a_second_call_encodes_nothing_and_writes_nothing(make_request: MakeRequest, tmp_path: Path) -> None:
+    request = make_request(path=export_digits(tmp_path / "digits", 20))
+    run(request)
+    before = fingerprint(tmp_path)
+    assert run(request).encoded == 0
+    assert fingerprint(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["real.parquet", "text.parquet", "held-out.parquet"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "one bit", "manifest gone"])
+def test_only_what_is_missing_or_damaged_is_made_again(
+    make_request: MakeRequest, tmp_path: Path, name: str, damage: str
+) -> None:
+    request = make_request(path=export_digits(tmp_path / "digits", 12))
+    result = run(request)
+    whole, times = fingerprint(result.real), {p: p.stat().st_mtime_ns for p in cache_files(result.real)}
+    victim = result.real / name
+    content = bytearray(victim.read_bytes())
+    if damage == "gone":
+        victim.unlink()
+    elif damage == "manifest gone":
+        victim.with_name(f"{name}.manifest.json").unlink()
+    else:
+        content[len(content) // 2] ^= 1
+        victim.write_bytes(content if damage == "one bit" else content[:-9])
+    again = run(request)
+    assert again.encoded == (12 if name == "real.parquet" else 0)
+    assert {path: digest for path, (digest, _) in fingerprint(result.real).items() if path.endswith(".parquet")} == {
+        path: digest for path, (digest, _) in whole.items() if path.endswith(".parquet")
+    }
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items() if path != victim)
+
+
+def test_another_model_has_a_cache_of_its_own(make_request: MakeRequest, tmp_path: Path) -> None:
+    path = export_digits(tmp_path / "digits", 12)
+    one = run(make_request(path=path))
+    two = run(make_request(path=path, run="two", base_digest="c" * 64))
+    assert one.data_digest == two.data_digest
+    assert (one.real != two.real, two.encoded) == (True, 12)
+
+
+def test_manifests_say_what_an_artifact_was_made_from(make_request: MakeRequest, tmp_path: Path) -> None:
+    result = run(make_request(path=export_digits(tmp_path / "digits", 12)))
+    manifest = read_manifest(RealCache(result.real).latents)
+    assert manifest is not None
+    assert manifest.identity == {"data": result.data_digest, "model": "b" * 64}
+    assert manifest.environment["images"] == 12
+    assert manifest.environment["seconds"] > 0
+    assert json.dumps(dict(manifest.environment))
+
+
+def test_nothing_is_left_beside_the_artifacts(make_request: MakeRequest, tmp_path: Path) -> None:
+    result = run(make_request(path=export_digits(tmp_path / "digits", 12)))
+    names = {path.name for path in result.real.iterdir()} - {".commit.lock"}
+    files = {path.name for path in cache_files(result.real)}
+    assert names == files | {f"{name}.manifest.json" for name in files}
+
+
+def test_progress_counts_encoded_pictures(make_request: MakeRequest, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    run(
+        make_request(path=export_digits(tmp_path / "digits", 70)),
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    assert calls == [(64, 70), (70, 70)]

@@ -1,0 +1,218 @@
+"""A run as its rooms leave it behind: small, plausible, made of real artifacts."""
+
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from spin.core import schema, store
+from spin.core.layout import EvaluationFolder, RunsRoot
+from spin.core.plan import identity_hash
+from spin.miniature.renderer import render
+from spin.miniature.world import split_attributes
+
+PROMPTS = 16
+SEED = 5775709
+LEVELS = {  # alignment, aesthetic, share right, Frechet, diversity, held-out error, quality of the pictures
+    "data": (97.0, 8.9, 0.99, 1.2, 9.8, None, 0.95),
+    "base": (86.0, 5.4, 0.70, 25.6, 9.1, 0.0262, 0.30),
+    "sft": (89.9, 7.2, 0.88, 18.3, 9.3, 0.0221, 0.60),
+    "iteration-01": (90.0, 7.6, 0.86, 15.5, 9.2, 0.0224, 0.72),
+    "iteration-02": (90.1, 7.9, 0.92, 13.9, 9.0, 0.0229, 0.84),
+    "iteration-03": (90.0, 8.05, 0.90, 13.1, 8.9, 0.0229, 0.92),
+}
+SHARED = ("alignment", "aesthetic", "attributes")
+
+
+@dataclass
+class RunBuilder:
+    """Writes a run; tests take pieces away before or after."""
+
+    root: Path
+    name: str = "miniature"
+    seed: int = 0
+    scorers: tuple[str, ...] = SHARED
+    captions: list[str] = field(default_factory=lambda: [a.caption for a in split_attributes("test")[:PROMPTS]])
+    stages: tuple[str, ...] = ("base", "sft", "iteration-01", "iteration-02", "iteration-03")
+    pictures: bool = True
+
+    @property
+    def prompt_ids(self) -> list[str]:
+        return [identity_hash("sample", index)[:32] for index in range(len(self.captions))]
+
+    def build(self) -> Path:
+        previous = None
+        stages = []
+        for position, stage in enumerate(self.stages):
+            digest = identity_hash("weights", stage)
+            stages.append(self._stage(stage, position, digest, previous))
+            previous = digest
+        self.write_record(self._record(stages))
+        return self.root / self.name
+
+    def write_record(self, record: dict) -> None:
+        folder = RunsRoot(self.root).run(self.name)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.record.write_text(json.dumps(record, indent=1))
+
+    def record(self) -> dict:
+        return json.loads(RunsRoot(self.root).run(self.name).record.read_text())
+
+    def evaluation(self, stage: str) -> EvaluationFolder:
+        digest = stage if stage == "data" else identity_hash("weights", stage)
+        return RunsRoot(self.root).evaluation(digest, "test", "guided", "0f3a")
+
+    def values(self, stage: str, scorer: str) -> np.ndarray:
+        """What this builder writes as the scores of a stage, (PROMPTS,)."""
+        level = LEVELS[stage]
+        rng = np.random.default_rng([self.seed, len(scorer), *stage.encode()])
+        hardness = np.random.default_rng([self.seed, len(scorer)]).normal(size=len(self.captions))
+        if scorer == "alignment":
+            return level[0] + 2.5 * hardness + 0.9 * rng.normal(size=len(hardness))
+        if scorer == "aesthetic":
+            return level[1] + 0.5 * hardness + 0.15 * rng.normal(size=len(hardness))
+        return (rng.random(len(hardness)) < level[2]).astype(float)
+
+    def write_scores(self, stage: str, values: dict[str, np.ndarray]) -> None:
+        rows = [
+            {"prompt_id": prompt, "prompt": caption, "seed": SEED, "scorer": scorer, "score": float(score)}
+            for scorer, scores in values.items()
+            for prompt, caption, score in zip(self.prompt_ids, self.captions, scores, strict=True)
+        ]
+        commit_rows(self.evaluation(stage).scores(0), schema.SCORES, rows, "scores")
+
+    def _record(self, stages: list[dict]) -> dict:
+        iterations = sum(stage["name"].startswith("iteration-") for stage in stages)
+        return {
+            "run": self.name, "config_hash": "9f2c41d0", "seed": self.seed, "code_version": "0.1.0", "stages": stages,
+            "config": {"run": {"name": self.name, "seed": 0}, "iterations": iterations,
+                       "data": {"source": "miniature", "target": "winners", "path": None},
+                       "train": {"objective": "spin", "beta": 1000, "lr": 3e-5, "flip": False, "steps": 40},
+                       "evaluation": {"split": "test", "guidance_scale": 3.0, "num_inference_steps": 20, "seed": SEED}},
+            "versions": {"python": "3.11", "torch": "2.11.0", "diffusers": "0.42.0"},
+            "base": {"path": "miniature", "digest": identity_hash("weights", "base")},
+            "data_digest": identity_hash("data"), "prompts": {"train": 384, "validation": 128, "test": 256},
+            "data": {"label": "data", "evaluation": self._evaluate("data")}, "real": None,
+            "quarantined": {"too small": 2},
+            "stage_seconds": [row for stage in stages for row in self._seconds(stage)],
+        }  # fmt: skip
+
+    def _seconds(self, stage: dict) -> list[dict]:
+        rows = [{"stage": stage["name"], "task": "evaluate", "seconds": 5.5, "images": PROMPTS}]
+        if stage["training"]:
+            rows.insert(0, {"stage": stage["name"], "task": "train", "seconds": 7.0, "images": 1280})
+        if stage["samples"]:
+            rows.insert(0, {"stage": stage["name"], "task": "sample", "seconds": 8.0, "images": 384})
+        return rows
+
+    def _stage(self, name: str, position: int, digest: str, opponent: str | None) -> dict:
+        plays = name.startswith("iteration-")
+        labels = {"base": "base", "sft": "SFT"}
+        return {
+            "name": name, "label": labels.get(name) or f"SPIN {int(name[-2:])}", "checkpoint": None, "digest": digest,
+            "evaluation": self._evaluate(name), "samples": {"images": 384, "seconds": 8.0} if plays else None,
+            "training": self._train(name, position) if name != "base" else None, "opponent_digest": opponent,
+        }  # fmt: skip
+
+    def _evaluate(self, stage: str) -> str:
+        folder, level = self.evaluation(stage), LEVELS[stage]
+        if self.scorers:
+            self.write_scores(stage, {scorer: self.values(stage, scorer) for scorer in self.scorers})
+        sets = [
+            {"metric": "frechet", "value": level[3], "images": PROMPTS},
+            {"metric": "diversity", "value": level[4], "images": PROMPTS},
+        ]
+        commit_rows(folder.set_metrics, schema.SET_METRICS, sets, "set-metrics")
+        if level[5] is not None:
+            self._write_denoising(folder, stage, level[5])
+        if self.pictures:
+            self._write_pictures(folder, stage, level[6])
+        return folder.path.relative_to(self.root).as_posix()
+
+    def _write_denoising(self, folder: EvaluationFolder, stage: str, level: float) -> None:
+        drift = max(0, list(LEVELS).index(stage) - 2)
+        noise = np.random.default_rng([1, *stage.encode()])
+        rows = []
+        for index, prompt in enumerate(self.prompt_ids):
+            common = np.random.default_rng([2, index])
+            for draw in range(8):
+                timestep = 60 + 125 * draw
+                shape = 0.3 + 1.4 * (1 - draw / 7) + 0.2 * common.random()
+                overshoot = 1 + 0.05 * drift * (draw / 7) ** 3
+                error = level * shape * overshoot * (1 + 0.01 * noise.normal())
+                rows.append({"prompt_id": prompt, "draw": draw, "timestep": timestep, "error": error})
+        commit_rows(folder.denoising, schema.DENOISING, rows, "denoising")
+
+    def _write_pictures(self, folder: EvaluationFolder, stage: str, quality: float) -> None:
+        rng = np.random.default_rng([3, *stage.encode()])
+        pixels = render(split_attributes("test")[: len(self.captions)], np.full(len(self.captions), quality), rng)
+        fields = [
+            pa.field("prompt_id", pa.string()),
+            pa.field("prompt", pa.string()),
+            pa.field("seed", pa.uint64()),
+            pa.field("image", schema.IMAGE_TYPE),
+        ]
+        rows = [
+            {"prompt_id": prompt, "prompt": caption, "seed": SEED, "image": {"bytes": png(picture), "path": None}}
+            for prompt, caption, picture in zip(self.prompt_ids, self.captions, pixels, strict=True)
+        ]
+        commit_rows(folder.images(0), schema.image_schema(fields, ["image"]), rows, "images")
+
+    def _train(self, name: str, position: int) -> dict:
+        stage = RunsRoot(self.root).run(self.name)
+        folder = stage.sft if name == "sft" else stage.iteration(position - 1)
+        steps, plays = 40 if name != "sft" else 360, name != "sft"
+        rng = np.random.default_rng([4, *name.encode()])
+        rows = [_log_row(step, steps, plays, rng) for step in range(1, steps + 1)]
+        commit_rows(folder.training_log, schema.TRAINING_LOG, rows, "training-log")
+        held = [
+            {"step": step, "timestep": t, "error_start": 0.02,
+             "error": 0.02 * (1 + step / steps * (0.10 * (t / 1000) ** 2 - 0.03) + 0.002 * rng.normal())}
+            for step in range(0, steps + 1, steps // 8) for t in (100, 300, 500, 700, 900)
+        ]  # fmt: skip
+        commit_rows(folder.held_out_log, schema.HELD_OUT_LOG, held, "held-out-log")
+        relative = [path.relative_to(self.root).as_posix() for path in (folder.training_log, folder.held_out_log)]
+        return {"steps": steps, "pairs": 32 * steps, "seconds": 7.0, "log": relative[0], "held_out": relative[1]}
+
+
+def _log_row(step: int, steps: int, plays: bool, rng: np.random.Generator) -> dict:
+    part = step / steps
+    wobble = 1 + 0.08 * rng.normal()
+    row = {"step": step, "gradient_norm": 0.4 * wobble**4, "lr": 3e-5 * min(1.0, step / 10)}
+    if not plays:
+        return row | {"loss": (0.03 - 0.006 * part) * wobble, "real_mse": (0.03 - 0.006 * part) * wobble}
+    return row | {
+        "loss": float(np.log(2)) * (1 - 0.5 * part) * wobble, "accuracy": min(1.0, 0.5 + 0.47 * part * wobble),
+        "margin": 1.8 * part * wobble, "real_mse": 0.0230 * wobble * (1 - 0.02 * part),
+        "real_mse_opponent": 0.0231 * wobble,
+        "generated_mse": 0.0180 * wobble * (1 + 0.15 * part), "generated_mse_opponent": 0.0180 * wobble,
+    }  # fmt: skip
+
+
+def commit_rows(path: Path, columns: pa.Schema, rows: list[dict], kind: str) -> None:
+    store.discard(path)
+    store.commit(path, lambda target: schema.write_rows(target, columns, rows), kind=kind, digest=schema.content_digest)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def builder(tmp_path):
+    return RunBuilder(tmp_path / "runs")
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """A finished run of three iterations, shared by tests that only read it."""
+    builder = RunBuilder(tmp_path_factory.mktemp("finished") / "runs")
+    builder.build()
+    return builder
