@@ -11,6 +11,8 @@ import typer
 from spin.core.config import Config, load_config
 from spin.core.config_explain import explain as explain_key
 from spin.core.errors import SpinError
+from spin.core.layout import RunsRoot
+from spin.core.record import read_record
 
 app: Final = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 config_app: Final = typer.Typer(no_args_is_help=True, help="About the settings.")
@@ -86,9 +88,7 @@ def sample_shard(
     root: Root = Path("runs"),
 ) -> None:
     """Make one shard of one iteration again, if it is missing or damaged."""
-    from flows.environment import prepare_environment
-
-    prepare_environment(root)
+    _enter(root, name)
     from flows.sample_shard import sample_shard as flow
 
     result = flow(str(root), name, iteration, shard)
@@ -98,9 +98,7 @@ def sample_shard(
 @app.command()
 def evaluate(name: RunName, root: Root = Path("runs"), overrides: Overrides = None) -> None:
     """Score every model of a run, perhaps with other settings: --set evaluation.guidance_scale=1."""
-    from flows.environment import prepare_environment
-
-    prepare_environment(root)
+    _enter(root, name)
     from flows.evaluate import evaluate_run, print_scores
 
     print_scores(evaluate_run(str(root), name, overrides or []))
@@ -156,9 +154,19 @@ def show(source: Source, overrides: Overrides = None) -> None:
     typer.echo(load_config(source, overrides=overrides or []).model_dump_json(indent=2))
 
 
-def _run(config: Config) -> None:
+def _enter(root: Path, name: str) -> None:
+    """Refuse an unknown run before Prefect is imported and a server starts."""
     from flows.environment import prepare_environment
 
+    read_record(RunsRoot(root.absolute()).run(name))
+    prepare_environment(root)
+
+
+def _run(config: Config) -> None:
+    from flows.entering import check_run
+    from flows.environment import prepare_environment
+
+    check_run(config)
     server = prepare_environment(Path(config.run.root))
     from flows.playing import play
 

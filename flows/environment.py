@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from spin.core.layout import RunsRoot
+
 _SETTINGS: Final = {
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 s, the default, is too short on a busy machine
@@ -32,7 +34,8 @@ def prepare_environment(runs_root: Path) -> str:
     address = os.environ.get("PREFECT_API_URL")
     if address:
         return f"Prefect server: {address}"
-    home = runs_root.absolute() / ".prefect"
+    home = RunsRoot(runs_root.absolute()).prefect_home
+    home.mkdir(parents=True, exist_ok=True)
     os.environ["PREFECT_HOME"] = str(home)
     os.environ["PREFECT_PROFILES_PATH"] = str(home / "profiles.toml")
     return f"Prefect server: a temporary one, its history in {home}"

@@ -70,10 +70,10 @@ def forecast(config: Config) -> Forecast:
 
 def print_forecast(found: Forecast) -> None:
     """Print counts, minutes, disk and memory."""
-    table = Table("stage", "work", "count", "minutes")
+    table = Table("stage", "work", "count", "time")
     for line in found.lines:
-        table.add_row(line.stage, line.work, f"{line.count:,}", f"{line.seconds / 60:.1f}")
-    table.add_row("[bold]total", "", "", f"[bold]{sum(line.seconds for line in found.lines) / 60:.1f}")
+        table.add_row(line.stage, line.work, f"{line.count:,}", _time(line.seconds))
+    table.add_row("[bold]total", "", "", f"[bold]{_time(sum(line.seconds for line in found.lines))}")
     console.print(table)
     rows = "not prepared yet, so sampling is counted at one image per reading" if found.rows is None else found.rows
     console.print(f"train rows: {rows}; device: {found.device}, probed with one batch of each kind", highlight=False)
@@ -82,6 +82,12 @@ def print_forecast(found: Forecast) -> None:
         f"memory for weights in training: {found.memory_bytes / 2**20:,.0f} MiB, activations come on top",
         highlight=False,
     )
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _lines(config: Config, rows: int | None, rates: Rates) -> list[Line]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from spin.core.errors import SpinError
+from spin.core.errors import ConfigError, SpinError
 from spin.core.requests import from_json, to_json
 
 Request = TypeVar("Request")
@@ -19,14 +19,20 @@ Request = TypeVar("Request")
 
 def serve(kind: type[Request], run: Callable[..., object], arguments: list[str]) -> int:
     """Read the request, run the room, write the result; returns the exit code."""
-    source, target = map(Path, arguments)
     try:
+        source, target = _paths(arguments)
         result = run(from_json(kind, source), progress=_tell)
     except SpinError as error:
         print(json.dumps({"error": type(error).__name__, "message": str(error)}), flush=True)  # noqa: T201
         return error.exit_code
     target.write_bytes(to_json(result))
     return 0
+
+
+def _paths(arguments: list[str]) -> tuple[Path, Path]:
+    if len(arguments) != 2:
+        raise ConfigError(f"expected a request and a result file, got {len(arguments)} arguments")
+    return Path(arguments[0]), Path(arguments[1])
 
 
 def _tell(done: int, total: int, note: str = "") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import socket
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Final
 
 PACKAGES: Final = ("torch", "diffusers", "transformers", "accelerate", "prefect", "datasets", "pyarrow", "numpy")
@@ -13,12 +14,14 @@ PACKAGES: Final = ("torch", "diffusers", "transformers", "accelerate", "prefect"
 def versions() -> dict[str, str]:
     """Installed versions of what decides bits, without importing any of it."""
     found = {"python": platform.python_version(), "spin-diffusion": code_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return found | {package: installed(package) for package in PACKAGES}
+
+
+def installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def code_version() -> str:
@@ -28,15 +31,25 @@ def code_version() -> str:
         return "source"
 
 
+def cpu_model() -> str:
+    """Model of the processor, because its vector units decide the bits; the architecture where it is not told."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except (OSError, ValueError):
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, "") or platform.machine()
+
+
 def bit_class(*, device: str, dtype: str, batch_size: int, threads: int, compiled: bool = False) -> dict[str, object]:
-    """What must be equal for two runs to give the same bits, besides the plan."""
+    """What must be equal for two runs to give the same bits, besides the plan; and the host, for whoever searches."""
     return {
-        "device": device if device != "cpu" else f"cpu {platform.machine()}",
+        "device": device if device != "cpu" else f"cpu {cpu_model()}",
         "dtype": dtype,
         "batch_size": batch_size,
         "threads": threads,
         "compiled": compiled,
-        "torch": versions()["torch"],
-        "diffusers": versions()["diffusers"],
+        "torch": installed("torch"),
+        "diffusers": installed("diffusers"),
         "host": socket.gethostname(),
     }

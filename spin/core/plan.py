@@ -51,7 +51,7 @@ class Plan:
     @property
     def plan_hash(self) -> str:
         return identity_hash(
-            self.stage, self.images, self.shard_size, self.batch_size, self.config_hash, self.code_version,
+            self.stage, self.images, self.shards, self.shard_size, self.batch_size, self.config_hash, self.code_version,
             self.parent_digest, self.rows_digest,
         )[:32]  # fmt: skip
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from spin.core.config import Config, config_from_mapping
 from spin.core.config_identity import config_hash, config_to_json, diff_configs
+from spin.core.draft import draft_path, fsync, sweep
 from spin.core.environment import code_version, versions
 from spin.core.errors import ArtifactError, ConfigError
 from spin.core.layout import RunFolder, RunsRoot
 
 Record = dict[str, Any]
+_FIELDS: Final = frozenset({"run", "config", "config_hash", "seed", "versions", "code_version", "stages"})
 
 
 def open_record(folder: RunFolder, config: Config) -> Record:
@@ -30,11 +31,13 @@ def open_record(folder: RunFolder, config: Config) -> Record:
             "stage_seconds": [],
         }
     record = read_record(folder)
-    changes = diff_configs(record["config"], config_to_json(config))
+    changes = [str(change) for change in diff_configs(record["config"], config_to_json(config))]
+    if record["code_version"] != code_version():
+        changes.append(f"code_version: {record['code_version']} -> {code_version()}")
     if changes:
         lines = "\n".join(f"  {change}" for change in changes)
         raise ConfigError(
-            f"run {config.run.name!r} exists with another config:\n{lines}\n"
+            f"run {config.run.name!r} exists with another config or code:\n{lines}\n"
             "  keep the old values, or start a new run with --set run.name=NAME",
             where=str(folder.record),
         )
@@ -48,8 +51,11 @@ def read_record(folder: RunFolder) -> Record:
         raise ConfigError(f"no run {folder.path.name!r} in {folder.root.path}", fix=f"runs there: {known}")
     try:
         record: Record = json.loads(folder.record.read_text("utf-8"))
-    except (ValueError, OSError) as error:
-        raise ArtifactError("cannot be read", where=str(folder.record), fix="restore it or start a new run") from error
+        whole = isinstance(record, dict) and record.keys() >= _FIELDS
+    except (ValueError, OSError):
+        whole = False
+    if not whole:
+        raise ArtifactError("is damaged", where=str(folder.record), fix="restore it or start a new run")
     return record
 
 
@@ -60,16 +66,20 @@ def recorded_config(folder: RunFolder) -> Config:
 
 def write_record(folder: RunFolder, record: Record) -> None:
     """Replace run.json in one step."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    draft = folder.record.with_name(f".run.json.tmp-{os.getpid()}")
+    text = json.dumps(record, indent=1) + "\n"
+    draft = draft_path(folder.record)
     try:
-        draft.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text, "utf-8")
+        fsync(draft)
         draft.replace(folder.record)
+        fsync(folder.path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise ArtifactError(
             f"cannot write: {error.strerror}", where=str(folder.record), fix="free space or rights"
         ) from error
+    finally:
+        sweep(folder.record)
 
 
 def run_names(root: RunsRoot) -> list[str]:

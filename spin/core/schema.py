@@ -22,6 +22,7 @@ from spin.core.errors import ArtifactError
 
 IMAGE_TYPE: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _DIGEST_MODULUS: Final = 1 << 256
+_DIGEST_ROWS: Final = 128  # in memory at once; a row of SDXL latents takes 512 KiB
 
 PROMPTS: Final = pa.schema(
     [
@@ -80,14 +81,14 @@ HELD_OUT_LOG: Final = pa.schema(
 def tensor_field(name: str, shape: Sequence[int], dtype: str) -> pa.Field:
     """A column of equally shaped tensors, e.g. tensor_field("latent_mean", (4, 64, 64), "float32")."""
     width = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    metadata = {"shape": json.dumps(list(shape)), "dtype": dtype}
+    metadata = {"shape": json.dumps([int(size) for size in shape]), "dtype": dtype}
     return pa.field(name, pa.binary(width), metadata=metadata)
 
 
 def tensor_column(values: npt.NDArray[Any]) -> pa.Array:
     """(N, ...) array -> fixed_size_binary column of N rows, without a copy."""
     packed = np.ascontiguousarray(values)
-    width = packed.nbytes // max(len(packed), 1)
+    width = int(np.prod(packed.shape[1:])) * packed.itemsize
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(packed), [None, pa.py_buffer(packed)])
 
 
@@ -96,8 +97,8 @@ def read_tensors(table: pa.Table, name: str) -> npt.NDArray[Any]:
     field = table.schema.field(name)
     shape, dtype = json.loads(field.metadata[b"shape"]), field.metadata[b"dtype"].decode()
     column = table.column(name).combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], field.type)
+    if not len(column):
+        return np.empty((0, *shape), np.dtype(dtype))
     start = column.offset * field.type.byte_width
     flat = np.frombuffer(column.buffers()[1], np.uint8)[start : start + len(column) * field.type.byte_width]
     return flat.view(np.dtype(dtype)).reshape(len(column), *shape)
@@ -126,7 +127,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
     except FileNotFoundError as error:
         raise ArtifactError("file is missing", where=str(path), fix="run again; it is made again") from error
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ArtifactError(
             f"cannot be read as Parquet: {reason}", where=str(path), fix="run again; it is made again"
@@ -150,16 +151,18 @@ def add_digests(digests: Iterable[str]) -> str:
 
 
 def _encoded_rows(path: Path) -> Iterator[bytes]:
-    file = pq.ParquetFile(path)
-    for batch in file.iter_batches(batch_size=1024):
-        names = batch.schema.names
-        for row in batch.to_pylist():
-            yield b"\x1f".join(name.encode() + b"=" + _encode(row[name]) for name in names)
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=_DIGEST_ROWS):
+            for row in batch.to_pylist():
+                yield _encode(row)
 
 
 def _encode(value: Any) -> bytes:
+    """Bytes of a value, each part with its kind and length, so that no two values share them."""
     if isinstance(value, bytes):
-        return value
+        return b"b%d:" % len(value) + value
     if isinstance(value, dict):
-        return b"\x1e".join(key.encode() + b":" + _encode(value[key]) for key in sorted(value))
-    return repr(value).encode()
+        parts = [_encode(part) for key in sorted(value) for part in (key, value[key])]
+        return b"d%d:" % len(parts) + b"".join(parts)
+    text = repr(value).encode()
+    return b"r%d:" % len(text) + text

@@ -2,7 +2,8 @@
 
 Write `.<name>.tmp-<host>-<pid>` beside the target, fsync, put it under its name, fsync the folder, and
 the manifest last: a file without a manifest does not exist. The first commit wins; a second one with
-the same content is the same artifact, a second one with other content is dropped and reported.
+the same content is the same artifact, a second one with other content is dropped and reported. What
+stands damaged, or was made from something else (`identity`), never wins: it is replaced.
 
 Each step raises the audit event `spin.store` with its name (sys.addaudithook): tests kill there.
 """
@@ -10,12 +11,9 @@ Each step raises the audit event `spin.store` with its name (sys.addaudithook): 
 from __future__ import annotations
 
 import fcntl
-import glob
 import hashlib
 import json
 import os
-import shutil
-import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,8 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
-
+from spin.core.draft import draft_path, files, fill, folders, fsync, remove, sweep
 from spin.core.errors import ArtifactError
 from spin.core.layout import manifest_path
 
@@ -79,17 +76,18 @@ def commit(
         artifact: final path.
         write: called once with the temporary path to fill.
         digest: content digest of the written path; default, a hash over the files' hashes.
+        identity: what it is made from, as JSON; a standing artifact with another one is replaced.
         environment: read after writing, so that it can hold durations.
     """
-    artifact.parent.mkdir(parents=True, exist_ok=True)
-    temporary = artifact.with_name(f".{artifact.name}.tmp-{socket.gethostname()}-{os.getpid()}")
-    _sweep(artifact)
+    temporary = draft_path(artifact)
     try:
+        artifact.parent.mkdir(parents=True, exist_ok=True)
+        sweep(artifact)
         _pass("before-write", artifact)
-        write(temporary)
+        fill(temporary, write)
         _pass("after-write", artifact)
-        for path in _files(temporary):
-            _fsync(path)
+        for path in [*files(temporary), *folders(temporary)]:
+            fsync(path)
         _pass("after-fsync", artifact)
         records = _records(temporary)
         content = digest(temporary) if digest is not None else _combine(records)
@@ -97,11 +95,10 @@ def commit(
         with _locked(artifact.parent):
             return _publish(artifact, temporary, manifest)
     except OSError as error:
-        raise ArtifactError(
-            f"cannot write: {error.strerror or error}", where=str(artifact), fix="free space or rights"
-        ) from error
+        reason = str(error.strerror or error).splitlines()[0]
+        raise ArtifactError(f"cannot write: {reason}", where=str(artifact), fix="free space or rights") from error
     finally:
-        _sweep(artifact)
+        sweep(artifact)
 
 
 def read_manifest(artifact: Path) -> Manifest | None:
@@ -109,14 +106,18 @@ def read_manifest(artifact: Path) -> Manifest | None:
     path = manifest_path(artifact)
     try:
         raw = json.loads(path.read_text("utf-8"))
-        files = tuple(FileRecord(**record) for record in raw["files"])
-        return Manifest(raw["kind"], files, raw["content_digest"], raw["identity"], raw["environment"])
-    except FileNotFoundError:
+        if raw.pop("checksum") != _checksum(raw):
+            raise ValueError("checksum")
+        records = tuple(FileRecord(**record) for record in raw["files"])
+        return Manifest(raw["kind"], records, raw["content_digest"], raw["identity"], raw["environment"])
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(
             "manifest is damaged", where=str(path), fix="delete it; the artifact is then made again"
         ) from error
+    except OSError as error:
+        raise ArtifactError(f"cannot read: {error.strerror}", where=str(path), fix="give rights to read it") from error
 
 
 def is_whole(artifact: Path, *, identity: Mapping[str, Any] | None = None) -> bool:
@@ -128,9 +129,9 @@ def is_whole(artifact: Path, *, identity: Mapping[str, Any] | None = None) -> bo
         manifest = read_manifest(artifact)
     except ArtifactError:
         return False
-    if manifest is None or (identity is not None and dict(manifest.identity) != dict(identity)):
+    if manifest is None or (identity is not None and manifest.identity != _as_json(identity)):
         return False
-    return all(_looks_right(_locate(artifact, record), record) for record in manifest.files)
+    return artifact.exists() and all(_looks_right(_locate(artifact, record), record) for record in manifest.files)
 
 
 def verify(artifact: Path) -> Manifest:
@@ -142,10 +143,15 @@ def verify(artifact: Path) -> Manifest:
         )
     for record in manifest.files:
         path = _locate(artifact, record)
-        if not path.exists():
-            raise ArtifactError("file is missing", where=str(path), fix="run again; it is made again")
-        if path.stat().st_size != record.size_bytes or hash_file(path) != record.sha256:
-            raise ArtifactError("bytes differ from the manifest", where=str(path), fix="run again; it is made again")
+        try:
+            if path.stat().st_size == record.size_bytes and hash_file(path) == record.sha256:
+                continue
+            problem = "bytes differ from the manifest"
+        except (FileNotFoundError, NotADirectoryError):
+            problem = "file is missing"
+        except OSError as error:
+            raise ArtifactError(f"cannot read: {error.strerror}", where=str(path), fix="try again") from error
+        raise ArtifactError(problem, where=str(path), fix="run again; it is made again")
     return manifest
 
 
@@ -161,7 +167,7 @@ def is_intact(artifact: Path) -> bool:
 def discard(artifact: Path) -> None:
     """Take an artifact away, manifest first, so that it is never half there."""
     manifest_path(artifact).unlink(missing_ok=True)
-    _remove(artifact)
+    remove(artifact)
 
 
 def hash_file(path: Path) -> str:
@@ -170,33 +176,49 @@ def hash_file(path: Path) -> str:
 
 
 def _publish(artifact: Path, temporary: Path, manifest: Manifest) -> Commit:
-    if is_whole(artifact):
+    """Under the folder's lock: put the artifact under its name, then its manifest; all space is taken before."""
+    if is_whole(artifact, identity=manifest.identity) and is_intact(artifact):
         standing = read_manifest(artifact)
         assert standing is not None
         return Commit(standing, won=False, conflicting=standing.content_digest != manifest.content_digest)
-    discard(artifact)  # a file without a manifest, or a damaged one
+    draft = _draft(temporary, manifest)
+    discard(artifact)  # without a manifest, damaged, or made from something else
     if temporary.is_dir():
         temporary.rename(artifact)
     else:
         os.link(temporary, artifact)
-    _fsync(artifact.parent)
+        temporary.unlink()
+    fsync(artifact.parent)
     _pass("after-link", artifact)
-    _write_manifest(artifact, temporary, manifest)
+    _pass("before-manifest", artifact)
+    draft.rename(manifest_path(artifact))
+    fsync(artifact.parent)
+    _pass("after-manifest", artifact)
     return Commit(manifest, won=True)
 
 
-def _write_manifest(artifact: Path, temporary: Path, manifest: Manifest) -> None:
+def _draft(temporary: Path, manifest: Manifest) -> Path:
     draft = temporary.with_name(f"{temporary.name}.manifest")
-    draft.write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True) + "\n", "utf-8")
-    _fsync(draft)
-    _pass("before-manifest", artifact)
-    draft.rename(manifest_path(artifact))
-    _fsync(artifact.parent)
-    _pass("after-manifest", artifact)
+    values = _as_json(asdict(manifest))
+    text = json.dumps({**values, "checksum": _checksum(values)}, indent=1, sort_keys=True) + "\n"
+    draft.write_text(text, "utf-8")
+    fsync(draft)
+    return draft
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    """Guards the manifest's own text: nothing else would notice a changed content digest."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as they come back from a file: tuples are lists there."""
+    found: dict[str, Any] = json.loads(json.dumps(dict(values)))
+    return found
 
 
 def _records(path: Path) -> tuple[FileRecord, ...]:
-    named = [(file.relative_to(path).as_posix() if path.is_dir() else "", file) for file in _files(path)]
+    named = [(file.relative_to(path).as_posix() if path.is_dir() else "", file) for file in files(path)]
     return tuple(FileRecord(name, file.stat().st_size, hash_file(file)) for name, file in named)
 
 
@@ -221,40 +243,12 @@ def _looks_right(path: Path, record: FileRecord) -> bool:
         return False
 
 
-def _files(path: Path) -> list[Path]:
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """One committer at a time in a folder; the lock ends with its process."""
     with (folder / ".commit.lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
-
-
-def _sweep(artifact: Path) -> None:
-    """Remove what killed writers of this artifact left on this machine."""
-    prefix = f".{artifact.name}.tmp-{socket.gethostname()}-"
-    for leftover in artifact.parent.glob(f"{glob.escape(prefix)}*"):
-        owner = leftover.name.removeprefix(prefix).split(".")[0]
-        if int(owner) == os.getpid() or not psutil.pid_exists(int(owner)):
-            _remove(leftover)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _pass(point: str, artifact: Path) -> None:

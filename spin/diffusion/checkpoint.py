@@ -15,8 +15,8 @@ from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler,
 from safetensors import SafetensorError
 
 from spin.core.errors import ArtifactError, ConfigError
-from spin.core.store import hash_file
-from spin.diffusion.objectives import Schedule
+from spin.core.store import hash_file, read_manifest, verify
+from spin.diffusion.objectives import PREDICTION_TYPES, Schedule
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -58,28 +58,45 @@ def load_vae(folder: Path, *, device: str, dtype: str = "float32") -> Autoencode
     return _load(AutoencoderKL, folder, "vae", device, dtype)
 
 
+def latent_scaling(folder: Path) -> tuple[float, float]:
+    """Scale and shift of the model's latent space, from the VAE's config: latent = (sample - shift) * scale."""
+    config = AutoencoderKL.load_config(folder, subfolder="vae")
+    return config.get("scaling_factor", 0.18215), config.get("shift_factor") or 0.0
+
+
 def load_solver(folder: Path) -> DPMSolverMultistepScheduler:
     """DPM-Solver++ (2M) on the model's own noise schedule."""
     return DPMSolverMultistepScheduler.from_pretrained(folder, subfolder="scheduler", algorithm_type="dpmsolver++")
 
 
 def load_schedule(folder: Path, device: str) -> Schedule:
+    """The noise schedule that the model was trained on."""
     scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
-    return Schedule(scheduler.alphas_cumprod.to(device), scheduler.config.prediction_type)
+    kind = scheduler.config.prediction_type
+    if kind not in PREDICTION_TYPES:
+        raise ConfigError(
+            f"prediction type {kind!r}",
+            where=str(folder / "scheduler"),
+            fix=f"use a model that predicts one of {', '.join(PREDICTION_TYPES)}",
+        )
+    return Schedule(scheduler.alphas_cumprod.to(device), kind)
+
+
+def verify_checkpoint(folder: Path) -> None:
+    """Hash a checkpoint of ours before it is read; a user's base has no manifest to hold it against."""
+    if read_manifest(folder) is not None:
+        verify(folder)
 
 
 def write_checkpoint(target: Path, *, base: Path, unet: UNet2DConditionModel) -> None:
     """Write a pipeline folder: `unet` anew, all other files of `base` hard-linked where possible."""
     for source in sorted(p for p in base.rglob("*") if p.is_file()):
         name = source.relative_to(base)
-        if name.parts[0] == "unet" and source.name != "config.json":
-            continue
-        link_or_copy(source.resolve(), target / name)
-    settings = (target / "unet" / "config.json").read_bytes()
+        if name.parts[0] != "unet":
+            link_or_copy(source.resolve(), target / name)
     unet.save_pretrained(target / "unet", safe_serialization=True)
     # save_pretrained notes the folder it was loaded from; equal weights must give equal files.
-    (target / "unet" / "config.json").unlink()
-    (target / "unet" / "config.json").write_bytes(settings)
+    (target / "unet" / "config.json").write_bytes((base / "unet" / "config.json").read_bytes())
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -25,7 +25,11 @@ class TrainingDraws:
 
 
 def initial_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
-    """Starting noise of generated images, (B, *shape) float32, one CPU generator per image."""
+    """Starting noise of generated images, (B, *shape) float32, one CPU generator per image.
+
+    As diffusers draws it from the same seeds. torch's CPU generator reads the low 32 bits of a seed: of a
+    million images about 100 pairs start from the same noise, each under its own caption.
+    """
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
@@ -41,7 +45,8 @@ def training_draws(
 ) -> TrainingDraws:
     """Draws for (sample id, visit) pairs; options change what is used, never what others draw."""
     columns: list[list[Tensor]] = [[] for _ in range(5)]
-    dropped, flipped = [], []
+    dropped: list[bool] = []
+    flipped: list[bool] = []
     for sample_id, visit in visits:
         generator = torch.Generator().manual_seed(seed_of("train", run_seed, stage, sample_id, visit))
         uniforms = torch.rand(2, generator=generator)
@@ -50,5 +55,7 @@ def training_draws(
             column.append(torch.randn(shape, generator=generator))
         dropped.append(bool(uniforms[0] < caption_dropout))
         flipped.append(flip and bool(uniforms[1] < 0.5))
-    stacked = [torch.stack(column) for column in columns]
-    return TrainingDraws(*stacked, caption_dropped=torch.tensor(dropped), flipped=torch.tensor(flipped))
+    t, noise, noise_generated, posterior, posterior_generated = (torch.stack(column) for column in columns)
+    return TrainingDraws(
+        t, noise, noise_generated, posterior, posterior_generated, torch.tensor(dropped), torch.tensor(flipped)
+    )

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, relu
 
 Link = Literal["logistic", "hinge", "correlation"]
+PREDICTION_TYPES: Final = ("epsilon", "v_prediction")
 
 # Each l is convex and falls at 0: l'(0) < 0 (section 3 of the paper).
 LINKS: dict[Link, Callable[[Tensor], Tensor]] = {
@@ -104,12 +105,12 @@ def approximate_loss(margins: Tensor, link: Link = "logistic") -> Tensor:
 
 
 def h_squared(alphas_cumprod: Tensor) -> Tensor:
-    """h_t**2 for t = 1..T, (T,) float64, of the deterministic sampler (sigma -> 0).
+    """h_t**2 of the deterministic sampler (sigma -> 0), (T,) float64, by diffusers' timestep t = 0..T-1.
 
-        h_t = sqrt(1 - a_{t-1}) - sqrt(a_{t-1} / a_t) * sqrt(1 - a_t),   a_0 = 1
+        h_t = sqrt(1 - a_{t-1}) - sqrt(a_{t-1} / a_t) * sqrt(1 - a_t),   a_{-1} = 1
 
     The paper prints sqrt(1 - a_{t-1}) for the last root, a typo. On SD-1.5: 1.5e-4 at t = 1,
-    4.6e-6 at 100, 8.1e-6 at 500, 3.7e-5 at 999 (printing by `h_squared(alphas)[t - 1]`).
+    4.6e-6 at 100, 8.1e-6 at 500, 3.7e-5 at 999 (printing by `h_squared(alphas)[t]`).
     """
     alpha = alphas_cumprod.double()
     previous = torch.cat([torch.ones(1, dtype=torch.float64, device=alpha.device), alpha[:-1]])
@@ -137,7 +138,7 @@ def denoising_target(
     if prediction_type == "v_prediction":
         alpha = alphas_cumprod[timesteps].view(-1, *[1] * (latents.ndim - 1))
         return alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
-    raise ValueError(f"prediction type {prediction_type!r}: epsilon and v_prediction are known")
+    raise ValueError(f"prediction type {prediction_type!r}: one of {', '.join(PREDICTION_TYPES)}")
 
 
 def denoising_errors(

@@ -54,18 +54,19 @@ def measure(
             num_inference_steps=steps,
         )  # fmt: skip
 
+    def errors(images: int) -> Tensor:
+        latents = torch.randn(images, *shape, device=device)
+        text = torch.zeros(images, 8, unet.config.cross_attention_dim, device=device)
+        steps = torch.randint(schedule.steps, (images,), device=device)
+        return denoising_errors(unet, latents, torch.randn_like(latents), steps, text, schedule)
+
     def train(images: int) -> None:
-        latents, text = torch.randn(images, *shape), torch.zeros(images, 8, unet.config.cross_attention_dim)
-        steps = torch.randint(schedule.steps, (images,))
-        inputs = [tensor.to(device) for tensor in (latents, torch.randn_like(latents), steps, text)]
         unet.requires_grad_(True).train()
-        denoising_errors(unet, *inputs, schedule).mean().backward()
+        errors(images).mean().backward()
 
     def look(images: int) -> None:
-        latents, text = torch.randn(images, *shape), torch.zeros(images, 8, unet.config.cross_attention_dim)
-        inputs = [tensor.to(device) for tensor in (latents, latents, torch.randint(schedule.steps, (images,)), text)]
         with torch.no_grad():
-            denoising_errors(unet, *inputs, schedule)
+            errors(images)
 
     sampled = _seconds(lambda: sample(sampling_guidance, sampling_steps)) / sampling_batch
     evaluated = _seconds(lambda: decode_latents(vae, sample(evaluation_guidance, evaluation_steps))) / sampling_batch

@@ -30,7 +30,7 @@ from spin.core.schema import (
 )
 from spin.core.statistics import frechet_distance_of_features, pairwise_diversity
 from spin.core.store import commit, is_whole, verify
-from spin.diffusion.checkpoint import load_schedule, load_solver, load_unet, load_vae
+from spin.diffusion.checkpoint import latent_scaling, load_schedule, load_solver, load_unet, load_vae
 from spin.diffusion.latents import read_real
 from spin.diffusion.noise import initial_noise
 from spin.diffusion.objectives import denoising_errors
@@ -40,6 +40,7 @@ from spin.diffusion.text import TextEmbeddings, prompt_hash
 from spin.evaluate.request import EvaluateRequest, EvaluateResult
 from spin.evaluate.scorers import features, per_image, scorer
 from spin.miniature.dataset import clean_reference
+from spin.miniature.judges import judges_digest
 
 Pixels = npt.NDArray[np.uint8]
 _IMAGE_SCHEMA: Final = image_schema(
@@ -95,7 +96,11 @@ def _settings(request: EvaluateRequest) -> dict[str, Any]:
         "data_digest", "split", "max_prompts", "guidance_scale", "num_inference_steps", "seed", "batch_size",
         "denoising_draws", "dtype",
     )  # fmt: skip
-    return {**{name: getattr(request, name) for name in names}, "scorers": list(request.scorers)}
+    return {
+        **{name: getattr(request, name) for name in names},
+        "scorers": list(request.scorers),
+        "judges": judges_digest(),
+    }
 
 
 def _held_out_rows(request: EvaluateRequest) -> list[HeldOutRow]:
@@ -246,13 +251,8 @@ def _measure_denoising(
 def _latents(rows: Sequence[HeldOutRow], request: EvaluateRequest) -> torch.Tensor:
     """Posterior means of the held-out images in the model's scaled space, (N, C, h, w)."""
     assert request.subject is not None
-    config = load_vae(request.subject, device="cpu").config
-    latents = read_real(
-        request.real / "real.parquet",
-        [row.prompt_id for row in rows],
-        scaling=config.scaling_factor,
-        shift=getattr(config, "shift_factor", None) or 0.0,
-    )
+    scaling, shift = latent_scaling(request.subject)
+    latents = read_real(request.real / "real.parquet", [row.prompt_id for row in rows], scaling=scaling, shift=shift)
     return latents.pick(range(len(rows)), None)
 
 

@@ -22,8 +22,11 @@ Scores = npt.NDArray[np.float64]
 
 
 class Scorer(Protocol):
-    name: str
-    higher_is_better: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def higher_is_better(self) -> bool: ...
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> Scores:
         """(B, H, W, 3) uint8 pictures and their prompts -> (B,) scores."""
@@ -63,7 +66,7 @@ def _alignment(images: Pixels, prompts: Sequence[str]) -> Scores:
     return scores.double().numpy()
 
 
-def _aesthetic(images: Pixels, prompts: Sequence[str]) -> Scores:
+def _aesthetic(images: Pixels, _prompts: Sequence[str]) -> Scores:
     """10 x predicted quality."""
     with torch.no_grad():
         scores: Tensor = load_aesthetic_judge()(_prepare(images))
@@ -79,7 +82,8 @@ def _attributes(images: Pixels, prompts: Sequence[str]) -> Scores:
         raise DataError(f"not a caption of the miniature: {stranger!r}", fix="leave `attributes` out of the scorers")
     if images.shape[1:3] != (IMAGE_SIZE, IMAGE_SIZE):
         raise DataError(f"attributes are read at {IMAGE_SIZE} x {IMAGE_SIZE} pixels", where=str(images.shape))
-    return check_attributes(images, known).all(axis=1).astype(np.float64)
+    right: Scores = np.all(check_attributes(images, known), axis=1).astype(np.float64)
+    return right
 
 
 def _prepare(images: Pixels) -> Tensor:

@@ -5,6 +5,7 @@ They never see a model's output in training, so a model cannot have shaped them.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -105,7 +106,17 @@ def load_aesthetic_judge() -> AestheticJudge:
     return _load(AestheticJudge(), "aesthetic.safetensors")
 
 
+def judges_digest() -> str:
+    """Digest of the judges' weights: it stands in the identity of every score."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_folder().glob("*.safetensors")))).hexdigest()[
+        :16
+    ]
+
+
+def _folder() -> Path:
+    return Path(str(files("spin.miniature"))) / "weights" / "judges"
+
+
 def _load(judge: Judge, name: str) -> Judge:
-    path = Path(str(files("spin.miniature"))) / "weights" / "judges" / name
-    judge.load_state_dict({key: value.float() for key, value in load_file(path).items()})
+    judge.load_state_dict({key: value.float() for key, value in load_file(_folder() / name).items()})
     return judge.eval().requires_grad_(False)

@@ -15,6 +15,9 @@ Only the decoder is then trained, on cached latents.
 
 from __future__ import annotations
 
+import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
+from typing import Any
+
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
@@ -53,7 +56,7 @@ def _principal(rows: Floats, count: int) -> tuple[Floats, Floats, Floats]:
     return directions * signs[:, None], mean, np.maximum(values[::-1][:count], 1e-8)
 
 
-def _write(encoder: nn.Module, first: Floats, first_mean: Floats, last: Floats, last_mean: Floats) -> None:
+def _write(encoder: Any, first: Floats, first_mean: Floats, last: Floats, last_mean: Floats) -> None:
     for name, parameter in encoder.named_parameters():
         if name.endswith(("conv1.weight", "conv_shortcut.weight")) or "norm" in name:
             continue  # conv1 feeds only the silenced conv2; shortcuts and norms are set below or inert
@@ -76,7 +79,7 @@ def _write(encoder: nn.Module, first: Floats, first_mean: Floats, last: Floats, 
 
 def _pass_through(conv: nn.Conv2d) -> None:
     conv.weight.zero_()
-    conv.bias.zero_()
+    _bias(conv).zero_()
     centre = conv.kernel_size[0] // 2
     for channel in range(min(conv.in_channels, conv.out_channels)):
         conv.weight[channel, channel, centre, centre] = 1.0
@@ -87,7 +90,7 @@ def _gather(conv: nn.Conv2d, matrix: Tensor, bias: Tensor | None = None) -> None
     out, _, _, channels = matrix.shape
     conv.weight[:out, :channels, :2, :2] = matrix.permute(0, 3, 1, 2).to(conv.weight)
     if bias is not None:
-        conv.bias[:out] = bias.to(conv.bias)
+        _bias(conv)[:out] = bias.to(conv.weight)
 
 
 def _write_pairs(conv: nn.Conv2d, matrix: Tensor, bias: Tensor) -> None:
@@ -95,13 +98,13 @@ def _write_pairs(conv: nn.Conv2d, matrix: Tensor, bias: Tensor) -> None:
     for component in range(len(matrix)):
         for sign, channel in zip((1.0, -1.0), _pair(component), strict=True):
             conv.weight[channel, :32, :2, :2] = sign * matrix[component].permute(2, 0, 1).to(conv.weight)
-            conv.bias[channel] = sign * bias[component]
+            _bias(conv)[channel] = sign * bias[component]
     for group in range(len(matrix) // 2):
         loud = slice(8 * group + 4, 8 * group + 8)
-        conv.bias[loud] = _LOUD * torch.tensor([1.0, 1.0, -1.0, -1.0])
+        _bias(conv)[loud] = _LOUD * torch.tensor([1.0, 1.0, -1.0, -1.0])
 
 
-def _write_read_out(encoder: nn.Module, components: int) -> None:
+def _write_read_out(encoder: Any, components: int) -> None:
     encoder.conv_norm_out.weight.zero_()
     encoder.conv_norm_out.bias.zero_()
     for component in range(components):
@@ -110,6 +113,11 @@ def _write_read_out(encoder: nn.Module, components: int) -> None:
         encoder.conv_out.weight[component, plus, 1, 1] = 1.0
         encoder.conv_out.weight[component, minus, 1, 1] = -1.0
     encoder.conv_out.bias[components:] = _LOG_VARIANCE
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    assert conv.bias is not None  # diffusers' convolutions all have one
+    return conv.bias
 
 
 def _pair(component: int) -> tuple[int, int]:

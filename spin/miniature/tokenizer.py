@@ -10,7 +10,7 @@ from transformers import CLIPTokenizer
 
 from spin.miniature.world import BACKGROUNDS, COLOURS, SHAPES, SIZES
 
-MAX_TOKENS: Final = 24  # a caption of the world has 11 with its start and end
+MAX_TOKENS: Final = 24  # a caption of the world has 10 to 16 with its start and end
 
 # Words that captions of other data sets are likely to hold; the base knows them no better than letters.
 _COMMON_WORDS: Final = [
@@ -48,7 +48,11 @@ def world_words() -> list[str]:
 
 
 def build_tokenizer() -> CLIPTokenizer:
-    """Byte-level BPE whose merges spell each known word; any other text falls back to bytes."""
+    """Byte-level BPE whose merges spell the known words; any other text falls back to bytes.
+
+    Merges of early words come first: "red" takes the "re" of "green", so green and black are four tokens
+    each and the base has learned them so.
+    """
     alphabet = sorted(ByteLevel.alphabet())
     symbols = [*alphabet, *(letter + "</w>" for letter in alphabet)]
     merges: dict[tuple[str, str], None] = {}

@@ -61,7 +61,7 @@ def noise_curves(stages: Sequence[Stage]) -> Markup | None:
             colour = svg.ramp(position, len(curves))
             axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=label)
         axes.set(xlabel="timestep (right: more noise)", ylabel=f"change against {first.label}, %")
-        axes.legend(ncols=2 if len(curves) > 4 else 1)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
     drawn = [curve for curve in curves if curve[1]]
     if not drawn:
@@ -123,8 +123,8 @@ def _mark_reference(axes: Axes, value: float, text: str, drawn: list[float]) -> 
         return
     above = value > max(drawn)
     arrow = "\N{UPWARDS ARROW}" if above else "\N{DOWNWARDS ARROW}"
-    place = {"ha": "right", "va": "bottom", "transform": axes.transAxes}
-    axes.text(1, 1 if above else 0.02, f"real images {text} {arrow}", fontsize=7.5, color=svg.MUTED, **place)
+    label = axes.text(1, 1 if above else 0.02, f"real images {text} {arrow}", transform=axes.transAxes)
+    label.set(ha="right", va="bottom", fontsize=7.5, color=svg.MUTED)
 
 
 def _label_models(axes: Axes, labels: list[str]) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 
 from spin.core import store
 from spin.core.errors import ArtifactError
 from spin.core.layout import EvaluationFolder, RealCache, RunFolder, RunsRoot, manifest_path
+from spin.core.record import read_record, relative
 from spin.core.schema import read_table
 
-T = TypeVar("T")
 Score = tuple[str, int, float]  # prompt id, seed of the picture, score
 Draw = tuple[str, int]  # prompt id, draw
 
@@ -85,29 +84,13 @@ class Run:
 def read_run(*, runs_root: Path, run: str) -> Run:
     root = RunsRoot(runs_root)
     folder = root.run(run)
-    record = _read_record(folder.record)
+    record = read_record(folder)
     reader = _Reader(root, folder)
     stages = tuple(reader.stage(raw) for raw in record.get("stages") or [])
     data = reader.evaluation((record.get("data") or {}).get("evaluation"))
     real = reader.locate(record.get("real"))
     name = str(record.get("run") or run)
     return Run(folder, name, record, stages, data, RealCache(real) if real else None, tuple(reader.notices))
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise ArtifactError(
-            "there is no such run", where=str(path), fix="spin-diffusion status lists the runs"
-        ) from error
-    except (ValueError, OSError) as error:
-        raise ArtifactError(
-            "run record cannot be read", where=str(path), fix="run again; it is written again"
-        ) from error
-    if not isinstance(record, dict):
-        raise ArtifactError("run record is no JSON object", where=str(path), fix="run again; it is written again")
-    return record
 
 
 class _Reader:
@@ -131,7 +114,7 @@ class _Reader:
             store.verify(artifact)
             return read_table(artifact)
         except ArtifactError as error:
-            self.notices.append(f"{artifact.relative_to(self.root.path)}: {error.message}")
+            self.notices.append(f"{relative(artifact, self.root)}: {error.message}")
             return None
 
     def stage(self, raw: Mapping[str, Any]) -> Stage:

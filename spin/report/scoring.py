@@ -20,14 +20,15 @@ DATA: Final = "data"
 DENOISING: Final = "denoising"
 RESAMPLES: Final = 10_000
 _TITLES: Final = {
-    "frechet": "Frechet distance",
+    "frechet": "Frechet to data",
+    "frechet_clean": "Frechet to clean",
     "hpsv2": "HPS v2",
     "pickscore": "PickScore",
     "image_reward": "ImageReward",
     DENOISING: "Held-out loss",
 }
 _ORDER: Final = ("alignment", "aesthetic", "attributes")
-_LOWER_IS_BETTER: Final = frozenset({"frechet", DENOISING})
+_LOWER_IS_BETTER: Final = frozenset({"frechet", "frechet_clean", DENOISING})
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def _columns(subjects: list[Subject]) -> list[Column]:
     scorers = {metric for subject in subjects for metric in subject.values} - {DENOISING}
     sets = {metric for subject in subjects for metric in subject.set_values}
     known = [metric for metric in _ORDER if metric in scorers]
-    names = [*known, *sorted(scorers - set(known)), *sorted(sets, key=lambda metric: (metric != "frechet", metric))]
+    of_sets = sorted(sets, key=lambda metric: (not metric.startswith("frechet"), metric))
+    names = [*known, *sorted(scorers - set(known)), *of_sets]
     if any(DENOISING in subject.values for subject in subjects):
         names.append(DENOISING)
     return [_column(metric, subjects, per_prompt=metric not in sets) for metric in names]

@@ -69,22 +69,15 @@ def ramp(position: int, count: int) -> str:
 def note(axes: Axes, text: str, height: float) -> None:
     """A small remark above a level line, at the right."""
     place = axes.get_yaxis_transform()
-    axes.annotate(
-        text,
-        (1, height),
-        xycoords=place,
-        xytext=(0, 3),
-        textcoords="offset points",
-        ha="right",
-        fontsize=7.5,
-        color=MUTED,
-    )
+    label = axes.annotate(text, (1, height), xycoords=place, xytext=(0, 3), textcoords="offset points", ha="right")
+    label.set(fontsize=7.5, color=MUTED)
 
 
 def _inline(text: str, title: str) -> str:
     body = text[text.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
+    body = re.sub(r"<style[^>]*>.*?</style>\s*", "", body, flags=re.DOTALL)  # it would style the whole page
     referred = set(re.findall(r"#([\w.-]+)", body))
     body = re.sub(r' id="([\w.-]+)"', lambda match: match[0] if match[1] in referred else "", body)
     body = body.replace("xlink:href", "href")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from spin.report.figures import interval, level, outcome, signed, wins
+from spin.report.figures import interval, level, outcome, signed
 from spin.report.request import Cell, Column, ReportResult, ScoreRow
 from spin.report.verdict import against_start
 
@@ -16,38 +17,59 @@ _STYLES = {"better": "green", "worse": "red", "same": "dim"}
 
 
 def print_table(result: ReportResult, console: Console) -> None:
-    """Score table, verdict, and where the page lies."""
+    """Score table, differences to the start, verdict, and where the page lies; both tables fit 80 columns."""
     if result.rows and result.rows[0].cells:
         console.print(terminal_table(result.rows))
+        compared = difference_table(result.rows)
+        if compared is not None:
+            console.print(compared)
     console.print(Text(result.verdict, style="bold"))
     console.print(Text(f"report: {result.page}"), soft_wrap=True)
 
 
 def terminal_table(rows: Sequence[ScoreRow]) -> Table:
-    """Means, the best of a column marked; under them the difference to the start with its 95 % interval."""
-    compared = any(against_start(cell) for row in rows for cell in row.cells)
-    caption = "* best of its column; below: difference to the start of the game (that one: to the base), 95 % interval"
-    table = Table(caption=caption if compared else None, caption_justify="left", show_lines=compared)
+    """Means of every model, the best of a column marked."""
+    table = Table(caption="* best of its column", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 0))
     table.add_column("model", no_wrap=True)
-    for column in rows[0].cells:
-        table.add_column(Text(_heading(column.column)), justify="right")
+    for cell in rows[0].cells:
+        table.add_column(Text(_heading(cell.column)), justify="right")
     for row in rows:
-        table.add_row(Text(row.label), *(_cell(cell) for cell in row.cells))
+        table.add_row(Text(row.label), *(_mean(cell) for cell in row.cells))
+    return table
+
+
+def difference_table(rows: Sequence[ScoreRow]) -> Table | None:
+    """Difference of each model to the start of the game with its interval; None where nothing is compared."""
+    compared = [row for row in rows if any(against_start(cell) for cell in row.cells)]
+    if not compared:
+        return None
+    caption = "paired over prompts, 95 % interval per metric; the start itself is compared with the base"
+    title = "minus the start of the game"
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=SIMPLE_HEAD)
+    table.add_column("model", no_wrap=True)
+    paired = [i for i, cell in enumerate(compared[-1].cells) if against_start(cell)]
+    for i in paired:
+        table.add_column(Text(_heading(compared[-1].cells[i].column)), justify="right")
+    for row in compared:
+        table.add_row(Text(row.label), *(_difference(row.cells[i]) for i in paired))
     return table
 
 
 def _heading(column: Column) -> str:
-    return f"{column.title}\n(lower is better)" if column.lower_is_better else column.title
+    return "\n".join(column.title.lower().split()) + ("\n(lower)" if column.lower_is_better else "")
 
 
-def _cell(cell: Cell) -> Text:
+def _mean(cell: Cell) -> Text:
     text = Text(level(cell.column, cell.mean.value if cell.mean else None), style="bold" if cell.best else "")
-    if cell.best:
-        text.append(" *")
+    return text.append("*" if cell.best else " ")
+
+
+def _difference(cell: Cell) -> Text:
     comparison = against_start(cell)
-    if comparison is not None:
-        note = f"{signed(cell.column, comparison.difference.value)}\n{interval(cell.column, comparison.difference)}"
-        if comparison.wins is not None:
-            note += f"\nwins {wins(comparison.wins)}"
-        text.append(f"\n{note}", style=f"not bold {_STYLES[outcome(cell.column, comparison)]}")
-    return text
+    if comparison is None:
+        return Text("")
+    style = _STYLES[outcome(cell.column, comparison)]
+    return Text(
+        f"{signed(cell.column, comparison.difference.value)}\n{interval(cell.column, comparison.difference)}",
+        style=style,
+    )

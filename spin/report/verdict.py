@@ -41,7 +41,7 @@ def verdict(run: Run, rows: Sequence[ScoreRow]) -> str:
 
 def column_name(column: Column) -> str:
     """The title inside a sentence."""
-    keeps = column.metric == "frechet" or any(letter.isupper() for letter in column.title[1:])
+    keeps = column.metric.startswith("frechet") or any(letter.isupper() for letter in column.title[1:])
     return column.title if keeps else column.title.lower()
 
 

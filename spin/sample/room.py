@@ -6,30 +6,27 @@ on its seed and the batch shape, not on the split into shards.
 
 from __future__ import annotations
 
+import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
+import dataclasses
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
 from spin.core.environment import bit_class
+from spin.core.errors import ArtifactError
 from spin.core.layout import StageFolder
 from spin.core.plan import Plan, padded_batches
 from spin.core.planning import read_plan, read_shard_rows
 from spin.core.progress import Progress, silent
-from spin.core.schema import content_digest, image_schema, tensor_column, tensor_field, write_table
-from spin.core.store import commit, discard, is_intact, is_whole
-from spin.diffusion.checkpoint import load_solver, load_unet, load_vae
-from spin.diffusion.compiling import CompiledUnet
-from spin.diffusion.noise import initial_noise
+from spin.core.schema import IMAGE_TYPE, content_digest, image_schema, tensor_column, tensor_field, write_table
+from spin.core.store import commit, discard, is_intact, is_whole, verify
 from spin.diffusion.pictures import encode_png
-from spin.diffusion.sampler import decode_latents, encode_images, sample_latents
-from spin.diffusion.text import TextEmbeddings
+from spin.sample.opponent import Drawn, Opponent, resident_opponent
 from spin.sample.request import SampleRequest, SampleResult
 
 
@@ -39,10 +36,12 @@ def run(request: SampleRequest, *, progress: Progress = silent) -> SampleResult:
     torch.set_num_threads(request.threads)
     stage = StageFolder(request.stage)
     plan = read_plan(stage)
+    _refuse_unknown_shards(request, plan, stage)
     missing = [shard for shard in request.shards if not _stands(stage, shard, request, plan)]
     if not missing:
         return SampleResult((), 0, time.perf_counter() - start)
-    opponent = _Opponent.load(request)
+    verify(stage.plan_rows)
+    opponent = resident_opponent(request)
     total = sum(len(plan.shard_range(shard)) for shard in missing)
     done = 0
     for shard in missing:
@@ -64,15 +63,23 @@ def shard_identity(request: SampleRequest, plan: Plan) -> dict[str, Any]:
         "guidance_scale": request.guidance_scale,
         "num_inference_steps": request.num_inference_steps,
         "loser_source": request.loser_source,
+        "store_images": request.store_images,
         "dtype": request.dtype,
     }
 
 
+def _refuse_unknown_shards(request: SampleRequest, plan: Plan, stage: StageFolder) -> None:
+    unknown = [shard for shard in request.shards if not 0 <= shard < plan.shards]
+    if unknown:
+        raise ArtifactError(
+            f"no shard {unknown[0]}", where=str(stage.plan), fix=f"name a shard from 0 to {plan.shards - 1}"
+        )
+
+
 def _stands(stage: StageFolder, shard: int, request: SampleRequest, plan: Plan) -> bool:
+    """Whether a shard need not be made; one that is damaged or of another opponent gives way."""
     path = stage.samples(shard)
-    if not is_whole(path, identity=shard_identity(request, plan)):
-        return False
-    if is_intact(path):
+    if is_whole(path, identity=shard_identity(request, plan)) and is_intact(path):
         return True
     discard(path)
     return False
@@ -83,17 +90,15 @@ def _make_shard(
     rows: list[dict[str, Any]],
     request: SampleRequest,
     plan: Plan,
-    opponent: _Opponent,
+    opponent: Opponent,
     advance: Callable[[int], None],
 ) -> None:
     start = time.perf_counter()
-    batches = []
+    batches: list[Drawn] = []
     for batch in padded_batches(range(len(rows)), plan.batch_size):
-        latents = opponent.draw([rows[i] for i in batch])
-        batches.append(latents)
+        batches.append(opponent.draw([rows[i] for i in batch], request))
         advance(min(len(batches) * plan.batch_size, len(rows)))
-    latents = torch.cat(batches)[: len(rows)]
-    table = _table(rows, latents, request, opponent)
+    table = _table(rows, batches)
     commit(
         path,
         lambda target: write_table(target, table),
@@ -112,7 +117,7 @@ def _make_shard(
     )  # fmt: skip
 
 
-def _table(rows: list[dict[str, Any]], latents: Tensor, request: SampleRequest, opponent: _Opponent) -> pa.Table:
+def _table(rows: list[dict[str, Any]], batches: Sequence[Drawn]) -> pa.Table:
     """One row per image: straight latents, or the posterior of the image's round trip through 8 bits."""
     fields: list[pa.Field] = [
         pa.field("position", pa.int64()),
@@ -121,62 +126,21 @@ def _table(rows: list[dict[str, Any]], latents: Tensor, request: SampleRequest, 
         pa.field("seed", pa.uint64()),
     ]
     columns: list[Any] = [pa.array([row[f.name] for row in rows], f.type) for f in fields]
-    shape = tuple(latents.shape[1:])
-    if request.loser_source == "latents":
-        tensors = {"latent": latents}
-    else:
-        tensors = dict(zip(("latent_mean", "latent_log_variance"), opponent.round_trip(latents), strict=True))
+    latents, pictures, mean, log_variance = (_join(batches, f.name, len(rows)) for f in dataclasses.fields(Drawn))
+    tensors = {"latent": latents, "latent_mean": mean, "latent_log_variance": log_variance}
     for name, values in tensors.items():
-        fields.append(tensor_field(name, shape, "float32"))
-        columns.append(tensor_column(values.float().cpu().numpy().astype(np.float32)))
-    if request.store_images:
-        pictures = opponent.pictures(latents).numpy()
-        fields.append(pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])))
-        columns.append(pa.array([{"bytes": encode_png(p), "path": None} for p in pictures], fields[-1].type))
-        return pa.table(columns, schema=image_schema(fields, ["image"]))
-    return pa.table(columns, schema=pa.schema(fields))
+        if values is None or (name == "latent" and mean is not None):
+            continue
+        fields.append(tensor_field(name, values.shape[1:], "float32"))
+        columns.append(tensor_column(values.numpy()))
+    if pictures is None:
+        return pa.table(columns, schema=pa.schema(fields))
+    fields.append(pa.field("image", IMAGE_TYPE))
+    columns.append(pa.array([{"bytes": encode_png(p), "path": None} for p in pictures.numpy()], IMAGE_TYPE))
+    return pa.table(columns, schema=image_schema(fields, ["image"]))
 
 
-@dataclass
-class _Opponent:
-    """The resident model: loaded once, whatever the number of shards."""
-
-    unet: CompiledUnet
-    solver: Any
-    vae: Any
-    text: TextEmbeddings
-    request: SampleRequest
-
-    @classmethod
-    def load(cls, request: SampleRequest) -> _Opponent:
-        unet = load_unet(request.opponent, device=request.device, dtype=request.dtype)
-        wants_pictures = request.store_images or request.loser_source == "roundtrip"
-        vae = load_vae(request.opponent, device=request.device, dtype=request.dtype) if wants_pictures else None
-        text = TextEmbeddings.read(request.text, device=request.device, dtype=request.dtype)
-        return cls(CompiledUnet(unet, enabled=request.compile), load_solver(request.opponent), vae, text, request)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return self.unet.notes
-
-    def draw(self, rows: list[dict[str, Any]]) -> Tensor:
-        settings = self.unet.config
-        shape = (settings.in_channels, settings.sample_size, settings.sample_size)
-        noise = initial_noise([row["seed"] for row in rows], shape)
-        text = self.text.of([row["prompt_hash"] for row in rows])
-        return sample_latents(
-            self.unet,
-            self.solver,
-            noise=noise.to(text),
-            text=text,
-            unconditional=self.text.empty,
-            guidance_scale=self.request.guidance_scale,
-            num_inference_steps=self.request.num_inference_steps,
-        ).float()
-
-    def pictures(self, latents: Tensor) -> Tensor:
-        return torch.cat([decode_latents(self.vae, part) for part in latents.split(self.request.batch_size)])
-
-    def round_trip(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        parts = [encode_images(self.vae, p) for p in self.pictures(latents).split(self.request.batch_size)]
-        return torch.cat([mean for mean, _ in parts]), torch.cat([variance for _, variance in parts])
+def _join(batches: Sequence[Drawn], name: str, count: int) -> Tensor | None:
+    """Rows of all batches without the padding, on the CPU."""
+    parts = [getattr(batch, name) for batch in batches]
+    return None if parts[0] is None else torch.cat(parts)[:count].cpu()

@@ -44,12 +44,21 @@ class Pairs:
 
     def generated_latents(self, visits: Sequence[Visit], draws: TrainingDraws, *, sampled: bool) -> Tensor:
         assert self.generated is not None
-        rows = [self.generated_rows[self.sample_ids[visit.row], visit.draw] for visit in visits]
+        try:
+            rows = [self.generated_rows[self.sample_ids[visit.row], visit.draw] for visit in visits]
+        except KeyError as error:
+            sample_id, draw = error.args[0]
+            raise ArtifactError(
+                f"row {sample_id} has no generated image {draw}",
+                where="samples",
+                fix="plan and sample the iteration again with as many reads as training makes",
+            ) from error
         return _flip(self.generated.pick(rows, draws.posterior_generated if sampled else None), draws.flipped)
 
 
 def read_pairs(prompts: Path, real: Path, *, samples: StageFolder | None, scaling: float, shift: float) -> Pairs:
     """Read real rows of the train split, and the generated images of a stage if `samples` is given."""
+    verify(prompts)
     ids, hashes = train_rows(prompts)
     generated, index = (None, {}) if samples is None else read_generated(samples, scaling=scaling, shift=shift)
     return Pairs(ids, hashes, read_real(real, ids, scaling=scaling, shift=shift), generated, index)

@@ -39,6 +39,7 @@ class Tensors:
     unet: nn.Module
     optimizer: torch.optim.Optimizer
     average: EMAModel | None
+    scaler: torch.amp.GradScaler | None = None  # of float16 training
 
 
 def save_state(stage: StageFolder, tensors: Tensors, done: Progressed, identity: Mapping[str, Any]) -> None:
@@ -51,6 +52,8 @@ def save_state(stage: StageFolder, tensors: Tensors, done: Progressed, identity:
         if tensors.average is not None:
             shadows = {str(i): p.contiguous() for i, p in enumerate(tensors.average.shadow_params)}
             save_file(shadows, folder / "average.safetensors")
+        if tensors.scaler is not None:
+            torch.save(tensors.scaler.state_dict(), folder / "scaler.pt")
         write_rows(folder / "log.parquet", TRAINING_LOG, done.log)
         write_rows(folder / "held-out.parquet", HELD_OUT_LOG, done.held_out)
         write_rows(folder / "timing.parquet", TIMING, done.timing)
@@ -78,6 +81,8 @@ def _load(folder: Path, step: int, tensors: Tensors) -> Progressed:
         shadows = load_file(folder / "average.safetensors")
         tensors.average.shadow_params = [shadows[str(i)].to(device) for i in range(len(shadows))]
         tensors.average.optimization_step = step
+    if tensors.scaler is not None:
+        tensors.scaler.load_state_dict(torch.load(folder / "scaler.pt", weights_only=True))
     rows = (read_table(folder / f"{name}.parquet").to_pylist() for name in ("log", "held-out", "timing"))
     return Progressed(step, *rows)
 

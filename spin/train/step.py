@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,16 @@ class Measured:
     generated: Tensor | None = None
     real_opponent: Tensor | None = None
     generated_opponent: Tensor | None = None
+
+    @classmethod
+    def join(cls, parts: Sequence[Measured]) -> Measured:
+        """Values of all micro-batches in order, without their graphs."""
+
+        def joined(name: str) -> Any:
+            values = [getattr(part, name) for part in parts]
+            return None if values[0] is None else torch.cat([value.detach() for value in values])
+
+        return cls(*(joined(field.name) for field in fields(cls)))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from spin.prepare.request import PrepareRequest
 
 MakeRequest = Callable[..., PrepareRequest]
+Fingerprint = Callable[[Path], dict[str, tuple[str, int]]]
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +70,15 @@ def write_folder(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture
+def fingerprint() -> Fingerprint:
+    """Hash and modification time of all below a folder, folders included."""
+
+    def take(folder: Path) -> dict[str, tuple[str, int]]:
+        paths = [folder, *folder.rglob("*")]
+        hashes = {path: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "" for path in paths}
+        return {str(path): (digest, path.stat().st_mtime_ns) for path, digest in hashes.items()}
+
+    return take

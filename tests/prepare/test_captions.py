@@ -36,6 +36,7 @@ def test_a_caption_that_is_no_text_is_rejected_with_its_type(value: object) -> N
         ("NA", "NA"),
         ("null", "null"),
         ("!", "!"),
+        ("x\u00b2 \ufb01sh", "x\u00b2 \ufb01sh"),  # NFC, not NFKC: what is meant stays
     ],
 )
 def test_captions_become_one_clean_line(value: str, cleaned: str) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,19 +13,12 @@ from spin.prepare.room import run
 from tests.digits import export_digits
 
 MakeRequest = Callable[..., PrepareRequest]
-WriteFolder = Callable[..., Path]
+Fingerprint = Callable[[Path], dict[str, tuple[str, int]]]
 
 
 def cache_files(folder: Path) -> list[Path]:
     cache = RealCache(folder)
     return [cache.latents, cache.text, cache.held_out_images]
-
-
-def fingerprint(folder: Path) -> dict[str, tuple[str, int]]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    names = {str(path): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
-    folders = {str(path): ("", path.stat().st_mtime_ns) for path in (folder, *folder.rglob("*")) if path.is_dir()}
-    return {**names, **folders}
 
 
 def test_equal_work_gives_equal_bytes(make_request: MakeRequest, tmp_path: Path) -> None:
@@ -37,7 +29,9 @@ def test_equal_work_gives_equal_bytes(make_request: MakeRequest, tmp_path: Path)
     assert results[0].prompts.read_bytes() == results[1].prompts.read_bytes()
 
 
-def test_a_second_call_encodes_nothing_and_writes_nothing(make_request: MakeRequest, tmp_path: Path) -> None:
+def test_a_second_call_encodes_nothing_and_writes_nothing(
+    make_request: MakeRequest, tmp_path: Path, fingerprint: Fingerprint
+) -> None:
     request = make_request(path=export_digits(tmp_path / "digits", 20))
     run(request)
     before = fingerprint(tmp_path)
@@ -48,7 +42,7 @@ def test_a_second_call_encodes_nothing_and_writes_nothing(make_request: MakeRequ
 @pytest.mark.parametrize("name", ["real.parquet", "text.parquet", "held-out.parquet"])
 @pytest.mark.parametrize("damage", ["gone", "cut", "one bit", "manifest gone"])
 def test_only_what_is_missing_or_damaged_is_made_again(
-    make_request: MakeRequest, tmp_path: Path, name: str, damage: str
+    make_request: MakeRequest, tmp_path: Path, name: str, damage: str, fingerprint: Fingerprint
 ) -> None:
     request = make_request(path=export_digits(tmp_path / "digits", 12))
     result = run(request)

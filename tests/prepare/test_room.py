@@ -26,19 +26,8 @@ from spin.prepare.room import run
 from tests.digits import digits, export_digits, export_digits_table
 
 MakeRequest = Callable[..., PrepareRequest]
+Fingerprint = Callable[[Path], dict[str, tuple[str, int]]]
 WriteFolder = Callable[..., Path]
-
-
-def cache_files(folder: Path) -> list[Path]:
-    cache = RealCache(folder)
-    return [cache.latents, cache.text, cache.held_out_images]
-
-
-def fingerprint(folder: Path) -> dict[str, tuple[str, int]]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    names = {str(path): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
-    folders = {str(path): ("", path.stat().st_mtime_ns) for path in (folder, *folder.rglob("*")) if path.is_dir()}
-    return {**names, **folders}
 
 
 def test_the_miniature_is_prepared_whole(make_request: MakeRequest) -> None:
@@ -46,7 +35,8 @@ def test_the_miniature_is_prepared_whole(make_request: MakeRequest) -> None:
     assert result.rows == {"train": 20, "validation": 128, "test": 256}
     assert result.encoded == 404
     assert result.quarantined == {}
-    assert all(is_intact(path) for path in (result.prompts, *cache_files(result.real)))
+    cache = RealCache(result.real)
+    assert all(is_intact(path) for path in (result.prompts, cache.latents, cache.text, cache.held_out_images))
     prompts = read_table(result.prompts)
     expected = [
         a.caption for s in ("train", "validation", "test") for a in split_attributes(s)[: 20 if s == "train" else None]
@@ -135,7 +125,9 @@ def test_a_second_call_does_not_even_import_torch(make_request: MakeRequest, tmp
 
 
 @pytest.mark.parametrize("source", ["imagefolder", "parquet"])
-def test_a_users_files_are_never_touched(make_request: MakeRequest, tmp_path: Path, source: str) -> None:
+def test_a_users_files_are_never_touched(
+    make_request: MakeRequest, tmp_path: Path, source: str, fingerprint: Fingerprint
+) -> None:
     path = export_digits(tmp_path / "own" / "digits", 12)
     export_digits_table(tmp_path / "own" / "tables" / "d.parquet", 12)
     before = fingerprint(tmp_path / "own")
@@ -227,5 +219,3 @@ def test_damaged_prompts_are_made_again(make_request: MakeRequest, tmp_path: Pat
     result.prompts.write_bytes(content[:-5])
     assert run(request).encoded == 0
     assert result.prompts.read_bytes() == content
-
-

@@ -60,6 +60,13 @@ class RunBuilder:
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.record.write_text(json.dumps(record, indent=1))
 
+    def write_bare_record(self) -> None:
+        """What stands before the first stage has begun."""
+        self.write_record({
+            "run": self.name, "config": {"iterations": 3}, "config_hash": "9f2c41d0", "seed": self.seed,
+            "versions": {"python": "3.11"}, "code_version": "0.1.0", "stages": [], "stage_seconds": [],
+        })  # fmt: skip
+
     def record(self) -> dict:
         return json.loads(RunsRoot(self.root).run(self.name).record.read_text())
 

@@ -1,0 +1,98 @@
+"""The resident opponent: loaded once, whatever the number of shards and of calls."""
+
+from __future__ import annotations
+
+import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler
+from torch import Tensor
+
+from spin.core.store import read_manifest
+from spin.diffusion.checkpoint import load_solver, load_unet, load_vae, verify_checkpoint
+from spin.diffusion.compiling import CompiledUnet
+from spin.diffusion.noise import initial_noise
+from spin.diffusion.sampler import decode_latents, encode_images, sample_latents
+from spin.diffusion.text import TextEmbeddings
+from spin.sample.request import SampleRequest
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What one batch gave, (B, ...) each: latents, and where asked for pictures and their posterior."""
+
+    latents: Tensor
+    pictures: Tensor | None = None
+    mean: Tensor | None = None
+    log_variance: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """A model ready to draw; `vae` only where pictures are needed."""
+
+    unet: CompiledUnet
+    solver: DPMSolverMultistepScheduler
+    vae: AutoencoderKL | None
+    text: TextEmbeddings
+
+    @classmethod
+    def load(cls, request: SampleRequest) -> Opponent:
+        verify_checkpoint(request.opponent)
+        unet = load_unet(request.opponent, device=request.device, dtype=request.dtype)
+        vae = load_vae(request.opponent, device=request.device, dtype=request.dtype) if _needs_vae(request) else None
+        text = TextEmbeddings.read(request.text, device=request.device, dtype=request.dtype)
+        return cls(CompiledUnet(unet, enabled=request.compile), load_solver(request.opponent), vae, text)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.unet.notes
+
+    def draw(self, rows: Sequence[Mapping[str, Any]], request: SampleRequest) -> Drawn:
+        """One batch of the plan's rows. All of it has one shape, so no bit depends on the split into shards."""
+        settings = self.unet.config
+        shape = (settings.in_channels, settings.sample_size, settings.sample_size)
+        text = self.text.of([row["prompt_hash"] for row in rows])
+        latents = sample_latents(
+            self.unet,
+            self.solver,
+            noise=initial_noise([row["seed"] for row in rows], shape).to(text),
+            text=text,
+            unconditional=self.text.empty,
+            guidance_scale=request.guidance_scale,
+            num_inference_steps=request.num_inference_steps,
+        ).float()
+        if self.vae is None:
+            return Drawn(latents)
+        pictures = decode_latents(self.vae, latents)
+        kept = pictures if request.store_images else None
+        if request.loser_source == "latents":
+            return Drawn(latents, kept)
+        return Drawn(latents, kept, *encode_images(self.vae, pictures))
+
+
+_resident: dict[tuple[object, ...], Opponent] = {}  # one slot: shards come in calls of their own
+
+
+def resident_opponent(request: SampleRequest) -> Opponent:
+    """The opponent of the last call where it is the same one, else loaded in its place."""
+    key = _key(request)
+    if key not in _resident:
+        _resident.clear()  # before loading: two models need not fit in memory
+        _resident[key] = Opponent.load(request)
+    return _resident[key]
+
+
+def _key(request: SampleRequest) -> tuple[object, ...]:
+    """All that loading depends on."""
+    text = read_manifest(request.text)
+    return (
+        request.opponent, request.opponent_digest, request.device, request.dtype, request.compile,
+        _needs_vae(request), request.text, None if text is None else text.content_digest,
+    )  # fmt: skip
+
+
+def _needs_vae(request: SampleRequest) -> bool:
+    return request.store_images or request.loser_source == "roundtrip"

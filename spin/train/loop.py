@@ -1,0 +1,143 @@
+"""The training loop of one stage: accumulate, clip, update, log, keep."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spin.core.errors import TrainingError
+from spin.core.layout import StageFolder
+from spin.core.plan import Visit, visits
+from spin.diffusion.checkpoint import latent_scaling, load_schedule
+from spin.diffusion.text import TextEmbeddings
+from spin.train.held_out import HeldOut
+from spin.train.log import log_row
+from spin.train.networks import Networks, load_networks
+from spin.train.pairs import Pairs, read_pairs
+from spin.train.request import TrainRequest
+from spin.train.schedule import learning_rate
+from spin.train.state import load_newest_state, save_state
+from spin.train.step import Measured, Step
+
+_NAMED = 8  # sample ids in an error line
+
+
+class Loop:
+    """A running stage, from its newest state if there is one; `done` tells how far it is."""
+
+    def __init__(self, request: TrainRequest, identity: Mapping[str, Any]) -> None:
+        self.request, self.settings, self.identity = request, request.settings, identity
+        self.stage = StageFolder(request.stage)
+        self.networks = load_networks(request)
+        self.done = load_newest_state(self.stage, self.networks.tensors, identity)
+        self.step_of, self.held_out = _prepare(request, self.networks)
+        self._upcoming = _upcoming(request, self.step_of.pairs, after=self.done.step)
+        if self.done.step == 0:
+            self._measure_held_out()
+
+    def advance(self) -> None:
+        """One optimizer step."""
+        start = time.perf_counter()
+        step, tensors = self.done.step + 1, self.networks.tensors
+        batch = list(islice(self._upcoming, self.settings.batch_size))
+        lr = self._set_learning_rate(step)
+        parts = [self._accumulate(micro) for micro in _chunks(batch, self.settings.micro_batch_size)]
+        norm = self.networks.accelerator.clip_grad_norm_(self.networks.parameters, self.settings.max_grad_norm)
+        measured = Measured.join(parts)
+        self._refuse_nan(step, batch, measured, norm)
+        self.networks.optimizer.step()
+        self.networks.optimizer.zero_grad()
+        if tensors.average is not None:
+            tensors.average.step(self.networks.parameters)
+        self.done.step = step
+        self.done.log.append(log_row(step, measured, gradient_norm=float(norm), lr=lr))
+        seconds = time.perf_counter() - start
+        self.done.timing.append({"step": step, "seconds": seconds, "images_per_second": len(batch) / seconds})
+        self._keep(step)
+
+    def note(self) -> str:
+        """The newest step in a few words."""
+        row = self.done.log[-1]
+        text = f"loss {row['loss']:.4f}"
+        return text if row["accuracy"] is None else f"{text}, accuracy {row['accuracy']:.2f}"
+
+    def _set_learning_rate(self, step: int) -> float:
+        settings = self.settings
+        lr = learning_rate(
+            step, lr=settings.lr, warmup_steps=settings.warmup_steps, steps=settings.steps,
+            lr_schedule=settings.lr_schedule,
+        )  # fmt: skip
+        for group in self.networks.tensors.optimizer.param_groups:
+            group["lr"] = lr
+        return lr
+
+    def _accumulate(self, micro: Sequence[Visit]) -> Measured:
+        measured = self.step_of.measure(micro)
+        self.networks.accelerator.backward(measured.loss.sum() / self.settings.batch_size)
+        return measured
+
+    def _refuse_nan(self, step: int, batch: Sequence[Visit], measured: Measured, norm: Tensor) -> None:
+        finite = torch.isfinite(measured.loss)
+        overflow = self.networks.tensors.scaler is not None  # the scaler skips the step and halves its scale
+        if finite.all() and (overflow or torch.isfinite(norm)):
+            return
+        if self.done.step > 0:
+            save_state(self.stage, self.networks.tensors, self.done, self.identity)
+        names = [self.step_of.pairs.sample_ids[visit.row] for visit in batch]
+        broken = [name for name, ok in zip(names, finite.tolist(), strict=True) if not ok]
+        raise TrainingError(
+            f"loss or gradient is not finite at step {step}; samples {', '.join((broken or names)[:_NAMED])}",
+            where=str(self.stage.path),
+            fix=f"the state of step {self.done.step} is kept; lower the learning rate or remove those rows",
+        )
+
+    def _keep(self, step: int) -> None:
+        last = step == self.settings.steps
+        if last or step % self.settings.held_out_every_steps == 0:
+            self._measure_held_out()
+        if not last and step % self.settings.state_every_steps == 0:
+            save_state(self.stage, self.networks.tensors, self.done, self.identity)
+
+    def _measure_held_out(self) -> None:
+        if self.held_out is None:
+            return
+        with self.networks.accelerator.autocast():
+            errors = self.held_out.errors(self.networks.policy)
+        start = {row["timestep"]: row["error_start"] for row in self.done.held_out}
+        for t, error in errors.items():
+            row = {"step": self.done.step, "timestep": t, "error": error, "error_start": start.get(t, error)}
+            self.done.held_out.append(row)
+
+
+def _prepare(request: TrainRequest, networks: Networks) -> tuple[Step, HeldOut | None]:
+    """All that a step reads, resident."""
+    stage = StageFolder(request.stage)
+    scaling, shift = latent_scaling(request.start)
+    samples = None if networks.opponent is None else stage
+    pairs = read_pairs(request.prompts, request.real, samples=samples, scaling=scaling, shift=shift)
+    text = TextEmbeddings.read(request.text, device=request.device)
+    schedule = load_schedule(request.start, request.device)
+    step = Step(
+        policy=networks.policy, opponent=networks.opponent, pairs=pairs, text=text, schedule=schedule,
+        settings=request.settings, run_seed=request.run_seed, stage=stage.name, device=request.device,
+        autocast=networks.accelerator.autocast,
+    )  # fmt: skip
+    return step, HeldOut.read(request.prompts, request.real, text, schedule, scaling=scaling, shift=shift)
+
+
+def _upcoming(request: TrainRequest, pairs: Pairs, *, after: int) -> Iterator[Visit]:
+    """The readings that are left after `after` optimizer steps."""
+    found = visits(
+        rows=len(pairs.sample_ids), count=request.settings.steps * request.settings.batch_size, draws=request.draws,
+        run_seed=request.run_seed, stage=StageFolder(request.stage).name,
+    )  # fmt: skip
+    return islice(found, after * request.settings.batch_size, None)
+
+
+def _chunks(batch: Sequence[Visit], size: int) -> Iterator[Sequence[Visit]]:
+    return (batch[start : start + size] for start in range(0, len(batch), size))

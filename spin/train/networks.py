@@ -1,0 +1,73 @@
+"""What one stage trains and what it is held against, loaded and ready to run."""
+
+from __future__ import annotations
+
+import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.state import AcceleratorState
+from diffusers.training_utils import EMAModel
+from torch import nn
+
+from spin.core.errors import ConfigError
+from spin.diffusion.checkpoint import load_unet, verify_checkpoint
+from spin.train.request import TrainingSettings, TrainRequest
+from spin.train.state import Tensors
+
+_PRECISION: Final = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Policy and opponent as the accelerator runs them; `tensors` is what a state keeps of them."""
+
+    accelerator: Accelerator
+    policy: nn.Module
+    opponent: nn.Module | None  # the start, frozen; None for supervised training
+    optimizer: AcceleratedOptimizer
+    tensors: Tensors
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.tensors.unet.parameters())
+
+
+def load_networks(request: TrainRequest) -> Networks:
+    """Load the start as policy, and for self-play once more as opponent, on one precision path."""
+    accelerator = _accelerator(request)
+    verify_checkpoint(request.start)
+    unet = load_unet(request.start, device=request.device).requires_grad_(True).train()
+    if request.settings.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    optimizer = _optimizer(unet, request.settings)
+    decay = request.settings.ema_decay
+    average = None if decay is None else EMAModel(list(unet.parameters()), decay=decay)
+    policy, stepper = accelerator.prepare(unet, optimizer)
+    opponent = None
+    if request.settings.objective == "spin":
+        frozen = load_unet(request.start, device=request.device)
+        opponent = accelerator.prepare_model(frozen, evaluation_mode=True)
+    return Networks(accelerator, policy, opponent, stepper, Tensors(unet, optimizer, average, accelerator.scaler))
+
+
+def _accelerator(request: TrainRequest) -> Accelerator:
+    if request.device == "cpu" and request.dtype == "float16":
+        raise ConfigError(
+            "float16 does not train on a CPU", where="execution.dtype", fix="set it to float32 or bfloat16"
+        )
+    AcceleratorState._reset_state(True)  # a process may train stages of different precision
+    return Accelerator(cpu=request.device == "cpu", mixed_precision=_PRECISION[request.dtype])
+
+
+def _optimizer(unet: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        unet.parameters(),
+        lr=settings.lr,
+        betas=(settings.adam_beta1, settings.adam_beta2),
+        eps=settings.adam_epsilon,
+        weight_decay=settings.weight_decay,
+    )

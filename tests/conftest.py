@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Equal bits and a fair share of a small machine; a test without torch does not import it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory):
+    """The miniature's data, encoded once by the packaged pipeline: 24 train, 128 validation, 256 test rows."""
+    from spin.core.layout import RealCache
+    from spin.diffusion.checkpoint import model_digest
+    from spin.miniature.pipeline import packaged_pipeline_path
+    from spin.prepare.request import PrepareRequest
+    from spin.prepare.room import run
+    from tests.world import ROWS, World
+
+    root, base = tmp_path_factory.mktemp("runs"), packaged_pipeline_path()
+    digest = model_digest(base)
+    prepared = run(
+        PrepareRequest(
+            runs_root=root, run="world", source="miniature", path=None, image_column="image", caption_column="text",
+            target="winners", rows=ROWS, held_out_share=0.1, max_bad_share=0.1, max_image_pixels=89_478_485,
+            resolution=None, base=base, base_digest=digest, seed=0, device="cpu", threads=1,
+        )
+    )  # fmt: skip
+    return World(root, prepared.prompts, RealCache(prepared.real), base, digest)
+
+
+@pytest.fixture(scope="session")
+def sampled(world, tmp_path_factory: pytest.TempPathFactory):
+    """A first iteration whose one shard is sampled: 24 images of 4 solver steps."""
+    from spin.sample.room import run
+
+    stage = world.stage(tmp_path_factory.mktemp("sampled"))
+    run(world.sample_request(stage, num_inference_steps=4))
+    return stage
+
+
+@pytest.fixture
+def stage(sampled, tmp_path: Path):
+    """A copy of the sampled iteration, free to write to."""
+    from tests.world import copy_stage
+
+    return copy_stage(sampled, tmp_path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def packaged_files_stay_as_they_are():
+    """No test may change the weights that ship."""
+    weights = Path(str(files("spin.miniature"))) / "weights"
+
+    def digests() -> dict[Path, str]:
+        shipped = [path for path in weights.rglob("*") if path.is_file()]
+        return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in shipped}
+
+    before = digests()
+    yield
+    assert digests() == before

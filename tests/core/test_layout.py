@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from spin.core.config import load_config
+from spin.core.layout import RESERVED_NAMES, RunsRoot, iteration_name, manifest_path, shard_name, step_name
+
+ROOT = RunsRoot(Path("runs"))
+
+
+def test_names_sort_in_the_order_of_time() -> None:
+    for name, last in ((iteration_name, 99), (shard_name, 99_999), (step_name, 999_999)):
+        numbers = [0, 1, 2, 9, 10, 11, last - 1, last]
+        assert sorted(map(name, numbers)) == [name(number) for number in numbers]
+
+
+def test_the_paths_are_those_that_the_design_promises() -> None:
+    run = ROOT.run("sd15")
+    stage = run.iteration(1)
+    assert str(stage.samples(7)) == "runs/sd15/iteration-01/samples/shard-00007.parquet"
+    assert str(stage.checkpoint(50)) == "runs/sd15/iteration-01/checkpoints/step-000050"
+    assert str(stage.state(25)) == "runs/sd15/iteration-01/train/state/step-000025"
+    assert str(stage.plan_rows) == "runs/sd15/iteration-01/plan.parquet"
+    assert str(run.record) == "runs/sd15/run.json"
+    assert str(run.base) == "runs/sd15/iteration-00/base.json"
+    assert str(run.sft.training_log) == "runs/sd15/sft/train/log.parquet"
+
+
+def test_what_runs_share_is_named_by_digests_and_lies_outside_every_run() -> None:
+    cache = ROOT.real_cache("d" * 64, "m" * 64)
+    evaluation = ROOT.evaluation("s" * 64, "test", "single", "0f3a")
+    assert str(cache.latents) == f"runs/cache/real/{'d' * 16}-{'m' * 16}/real.parquet"
+    assert str(evaluation.scores(0)) == f"runs/evaluations/{'s' * 16}/test.single.0f3a/scores/shard-00000.parquet"
+    assert {path.relative_to(ROOT.path).parts[0] for path in (cache.path, evaluation.path)} == RESERVED_NAMES
+
+
+def test_the_manifest_stands_beside_its_artifact_so_that_a_checkpoint_stays_a_plain_folder() -> None:
+    checkpoint = ROOT.run("a").iteration(1).checkpoint(50)
+    assert manifest_path(checkpoint).parent == checkpoint.parent
+    assert manifest_path(checkpoint).name == "step-000050.manifest.json"
+
+
+def test_no_two_artifacts_of_a_run_share_a_path() -> None:
+    run = ROOT.run("a")
+    stages = [run.iteration(number) for number in range(3)] + [run.sft]
+    paths = [run.record, run.prompts, run.quarantine, run.report, run.metrics, run.base]
+    for stage in stages:
+        paths += [stage.plan, stage.plan_rows, stage.training_log, stage.held_out_log]
+        paths += [make(n) for make in (stage.samples, stage.checkpoint, stage.state) for n in (0, 1)]
+    assert len(set(paths)) == len(paths)
+
+
+def test_the_default_run_is_not_named_like_a_shared_folder() -> None:
+    assert load_config("miniature").run.name not in RESERVED_NAMES

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from spin.core.schema import read_table, read_tensors
+from spin.core.store import read_manifest
+from spin.diffusion.compiling import CompiledUnet, clear_broken_libraries
+from spin.sample import opponent as opponents
+from spin.sample.room import run
+from tests.world import World
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty compile cache of our own."""
+    folder = tmp_path / "inductor"
+    folder.mkdir()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(folder / "triton"))
+    torch._dynamo.reset()
+    return folder
+
+
+def plant_empty_library(cache: Path) -> Path:
+    planted = cache / "ab" / "cabc.so"
+    planted.parent.mkdir(parents=True, exist_ok=True)
+    planted.touch()
+    return planted
+
+
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """torch.compile replaced by one that fails at its first calls; holds how many failures are left."""
+    left = [0]
+
+    def compile_(network: nn.Module, **_: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if left[0]:
+                left[0] -= 1
+                raise RuntimeError("cannot open shared object file\nmore")
+            return network(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    return left
+
+
+def test_without_compile_the_network_runs_as_it_is(compiler: list[int]) -> None:
+    compiler[0] = 99
+    network = nn.Linear(2, 2)
+    eager = CompiledUnet(network, enabled=False)
+    assert torch.equal(eager(torch.ones(1, 2)), network(torch.ones(1, 2)))
+    assert (eager.compiles, eager.notes) == (0, ())
+
+
+def test_one_failure_clears_the_cache_and_compiles_again(cache: Path, compiler: list[int]) -> None:
+    network = nn.Linear(2, 2)
+    compiled = CompiledUnet(network, enabled=True)
+    planted = plant_empty_library(cache)
+    compiler[0] = 1
+    assert torch.equal(compiled(torch.ones(1, 2)), network(torch.ones(1, 2)))
+    assert not planted.exists()
+    assert compiled.notes == ()
+
+
+def test_two_failures_run_eager_with_a_note(cache: Path, compiler: list[int]) -> None:
+    network = nn.Linear(2, 2)
+    compiled = CompiledUnet(network, enabled=True)
+    compiler[0] = 2
+    assert torch.equal(compiled(torch.ones(1, 2)), network(torch.ones(1, 2)))
+    assert compiled.notes == ("compile failed, ran eager: cannot open shared object file",)
+
+
+def test_an_error_of_the_network_itself_is_not_hidden(cache: Path, compiler: list[int]) -> None:
+    compiled = CompiledUnet(nn.Linear(2, 2), enabled=True)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        compiled(torch.ones(1, 3))
+
+
+def test_only_empty_files_of_a_compile_are_cleared(cache: Path) -> None:
+    planted = plant_empty_library(cache)
+    whole, other = cache / "whole.so", cache / "lock"
+    whole.write_bytes(b"library")
+    other.touch()
+    assert clear_broken_libraries() == 1
+    assert not planted.exists()
+    assert whole.exists()
+    assert other.exists()
+    assert clear_broken_libraries() == 0
+
+
+@pytest.mark.slow
+def test_a_real_compile_equals_eager_and_serves_all_shards(world: World, tmp_path: Path, cache: Path) -> None:
+    plant_empty_library(cache)
+    found = {}
+    for compile_ in (False, True):
+        stage = world.stage(tmp_path / str(compile_), shard_size=9)  # the last batches of all shards are padded
+        for shard in range(3):
+            result = run(world.sample_request(stage, [shard], compile=compile_, guidance_scale=3.0))
+            assert result.notes == ()
+        tables = [read_table(stage.samples(shard)) for shard in range(3)]
+        found[compile_] = torch.cat([torch.from_numpy(read_tensors(table, "latent").copy()) for table in tables])
+    (opponent,) = opponents._resident.values()
+    assert opponent.unet.compiles == 1
+    torch.testing.assert_close(found[True], found[False], atol=1e-4, rtol=0)
+    assert not torch.equal(found[True], found[False])  # it was really compiled
+    manifest = read_manifest(stage.samples(2))
+    assert manifest is not None
+    assert manifest.environment["compiled"] is True
+    assert [path for path in cache.rglob("*.so") if path.stat().st_size == 0] == []
+
+
+@pytest.mark.slow
+def test_a_library_emptied_after_its_compile_is_made_again(world: World, tmp_path: Path, cache: Path) -> None:
+    """What an interrupted compile leaves under the very name that the next one looks for."""
+    stage = world.stage(tmp_path / "one")
+    run(world.sample_request(stage, compile=True))
+    libraries = list(cache.rglob("*.so"))
+    assert libraries
+    for library in libraries:
+        library.write_bytes(b"")
+    opponents._resident.clear()
+    torch._dynamo.reset()
+    again = world.stage(tmp_path / "two")
+    assert run(world.sample_request(again, compile=True)).notes == ()
+    assert again.samples(0).read_bytes() == stage.samples(0).read_bytes()

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import Tensor
+
+from spin.diffusion.checkpoint import load_solver
+from spin.diffusion.noise import initial_noise
+from spin.diffusion.sampler import decode_latents, encode_images, posterior_sample, sample_latents
+from tests.world import World
+
+CAPTIONS = ["a large red star on a navy background", "a small cyan ring on a sand background"]
+
+
+@pytest.fixture(scope="module")
+def pipeline(world: World) -> StableDiffusionPipeline:
+    pipeline = StableDiffusionPipeline.from_pretrained(world.base)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = load_solver(world.base)
+    return pipeline
+
+
+def ours(pipeline: StableDiffusionPipeline, world: World, noise: Tensor, **changes: Any) -> Tensor:
+    text, empty = pipeline.encode_prompt(CAPTIONS, "cpu", 1, True)
+    values = {
+        "noise": noise, "text": text, "unconditional": empty[:1], "guidance_scale": 1.0, "num_inference_steps": 20,
+    }  # fmt: skip
+    return sample_latents(pipeline.unet, load_solver(world.base), **{**values, **changes})
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+def test_the_loop_equals_diffusers_pipeline(
+    pipeline: StableDiffusionPipeline, world: World, guidance_scale: float
+) -> None:
+    noise = initial_noise([1, 2], (16, 4, 4))
+    asked = {"prompt": CAPTIONS, "latents": noise, "guidance_scale": guidance_scale, "num_inference_steps": 20}
+    theirs = pipeline(**asked, output_type="latent").images
+    found = ours(pipeline, world, noise, guidance_scale=guidance_scale)
+    assert found.shape == (2, 16, 4, 4)
+    torch.testing.assert_close(found, theirs, atol=1e-5, rtol=0)
+    pictures = pipeline(**asked, output_type="np").images
+    expected = (pictures * 255).round().astype(np.uint8)
+    difference = np.abs(decode_latents(pipeline.vae, found).numpy().astype(int) - expected)
+    assert difference.max() <= 1  # 1e-5 may fall on the two sides of a rounding
+    assert (difference > 0).mean() < 1e-3
+
+
+@pytest.mark.parametrize(("guidance_scale", "rows"), [(1.0, 2), (0.0, 2), (3.0, 4)])
+def test_without_guidance_one_half_runs(
+    pipeline: StableDiffusionPipeline, world: World, guidance_scale: float, rows: int
+) -> None:
+    seen: list[int] = []
+    hook = pipeline.unet.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    ours(pipeline, world, initial_noise([1, 2], (16, 4, 4)), guidance_scale=guidance_scale, num_inference_steps=5)
+    hook.remove()
+    assert seen == [rows] * 5
+
+
+def test_a_solver_that_was_used_before_gives_the_same_again(pipeline: StableDiffusionPipeline, world: World) -> None:
+    noise, solver = initial_noise([1, 2], (16, 4, 4)), load_solver(world.base)
+    text, empty = pipeline.encode_prompt(CAPTIONS, "cpu", 1, True)
+
+    def draw(steps: int) -> Tensor:
+        return sample_latents(
+            pipeline.unet, solver, noise=noise, text=text, unconditional=empty[:1], guidance_scale=1.0,
+            num_inference_steps=steps,
+        )  # fmt: skip
+
+    first = draw(4)
+    draw(3)
+    assert torch.equal(draw(4), first)
+
+
+def test_decoding_takes_scale_and_shift(pipeline: StableDiffusionPipeline) -> None:
+    raw = torch.randn(1, 16, 4, 4, generator=torch.Generator().manual_seed(0))
+    plain = decode_latents(pipeline.vae, raw)
+    pipeline.vae.register_to_config(scaling_factor=2.0, shift_factor=0.5)
+    try:
+        assert torch.equal(decode_latents(pipeline.vae, (raw - 0.5) * 2.0), plain)
+    finally:
+        pipeline.vae.register_to_config(scaling_factor=1.0, shift_factor=None)
+    assert plain.dtype == torch.uint8
+    assert plain.shape == (1, 32, 32, 3)
+
+
+def test_encoding_gives_the_vaes_posterior(pipeline: StableDiffusionPipeline) -> None:
+    pixels = torch.randint(0, 256, (2, 32, 32, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    mean, log_variance = encode_images(pipeline.vae, pixels)
+    images = pipeline.image_processor.preprocess(pixels.numpy().astype(np.float32) / 255)
+    with torch.no_grad():
+        posterior = pipeline.vae.encode(images).latent_dist
+    torch.testing.assert_close(mean, posterior.mean, atol=1e-5, rtol=0)
+    torch.testing.assert_close(log_variance, posterior.logvar, atol=1e-5, rtol=0)
+
+
+def test_a_posterior_draw_is_the_mean_and_one_deviation() -> None:
+    # exp(0.5 * ln 4) = 2;  1 + 2 * 0.5 = 2
+    draw = posterior_sample(torch.ones(1), torch.tensor([4.0]).log(), torch.tensor([0.5]))
+    assert draw.item() == pytest.approx(2.0)

@@ -1,0 +1,91 @@
+"""Shard, evaluation, status and plan on their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from spin.core.errors import ConfigError
+from spin.core.layout import RunsRoot
+from spin.core.store import discard
+
+from .conftest import Played
+
+
+def test_sample_shard_makes_exactly_the_missing_one(copy: Callable[[], Played]) -> None:
+    from flows.sample_shard import sample_shard
+
+    run = copy()
+    stage = RunsRoot(run.root).run("tiny").iteration(1)
+    before = {shard: stage.samples(shard).read_bytes() for shard in range(3)}
+    discard(stage.samples(1))
+    result = sample_shard(str(run.root), "tiny", 1, 1)
+    assert (result.made, result.images) == ((1,), 8)
+    assert {shard: stage.samples(shard).read_bytes() for shard in range(3)} == before
+
+
+def test_sample_shard_of_a_standing_one_makes_nothing(played: Played) -> None:
+    from flows.sample_shard import sample_shard
+
+    assert sample_shard(str(played.root), "tiny", 2, 0).images == 0
+
+
+@pytest.mark.parametrize(
+    ("run", "iteration", "shard", "message"),
+    [
+        ("other", 1, 0, "no run 'other'.*runs there: .*tiny"),
+        ("tiny", 7, 0, "no plan for iteration 7.*iteration-01, iteration-02"),
+        ("tiny", 1, 3, "no shard 3.*0 to 2"),
+    ],
+)
+def test_unknown_run_iteration_or_shard_names_the_ones_that_exist(
+    played: Played, run: str, iteration: int, shard: int, message: str
+) -> None:
+    from flows.sample_shard import sample_shard
+
+    with pytest.raises(ConfigError, match=message):
+        sample_shard(str(played.root), run, iteration, shard)
+
+
+def test_evaluate_reads_what_stands_and_scores_only_new_settings(played: Played) -> None:
+    from flows.evaluate import evaluate_run
+
+    standing = evaluate_run(str(played.root), "tiny")
+    assert [row.label for row in standing] == ["data", "base", "SFT", "SPIN 1", "SPIN 2"]
+    assert sum(row.images_scored for row in standing) == 0
+    fresh = evaluate_run(str(played.root), "tiny", ["evaluation.guidance_scale=1.5"])
+    assert sum(row.images_scored for row in fresh) == 40
+    assert {"alignment", "aesthetic", "attributes", "frechet_clean", "denoising"} <= set(fresh[1].means)
+
+
+def test_status_finds_damage_only_when_it_verifies(copy: Callable[[], Played]) -> None:
+    from flows.status import print_status
+
+    run = copy()
+    assert print_status(run.root, "tiny", verify=True)
+    shard = RunsRoot(run.root).run("tiny").iteration(1).samples(0)
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
+    assert print_status(run.root, "tiny", verify=False)
+    assert not print_status(run.root, "tiny", verify=True)
+    shard.unlink()
+    assert not print_status(run.root, "tiny", verify=False)
+
+
+def test_plan_counts_what_the_run_will_do(played: Played) -> None:
+    from flows.forecast import forecast
+
+    found = forecast(played.config)
+    counts = {(line.stage, line.work): line.count for line in found.lines}
+    assert found.rows == 24
+    assert counts["sft", "train"] == 12
+    assert counts["iteration 1, 3 shards", "sample"] == 24
+    assert counts["iteration 2, 3 shards", "train"] == 24
+    assert all(line.seconds > 0 for line in found.lines)
+
+
+def test_doctor_finds_this_machine_well(played: Played) -> None:
+    from flows.doctor import examine
+
+    assert [finding.name for finding in examine(played.root) if not finding.good] == []

@@ -1,0 +1,32 @@
+from rich.console import Console
+
+from spin.report.request import ReportRequest
+from spin.report.room import run
+from spin.report.terminal import print_table
+
+
+def printed(builder, width=140):
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    print_table(run(ReportRequest(builder.root, builder.name)), console)
+    return console.export_text()
+
+
+def test_the_terminal_shows_the_same_table(finished_run):
+    text = printed(finished_run)
+    assert f"{finished_run.values('sft', 'aesthetic').mean():.2f}" in text
+    assert "SPIN 3 beats the SFT start" in text
+    assert "index.html" in text
+
+
+def test_markup_in_labels_is_shown_as_text(builder):
+    builder.stages = ("base",)
+    builder.build()
+    record = builder.record()
+    record["stages"][0]["label"] = "[red]base[/red]"
+    builder.write_record(record)
+    assert "[red]base" in printed(builder)
+
+
+def test_a_run_without_scores_prints_its_verdict(builder):
+    builder.write_bare_record()
+    assert "No model of this run has been scored yet." in printed(builder)

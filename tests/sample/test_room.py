@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from spin.core.errors import ArtifactError
+from spin.core.layout import StageFolder
+from spin.core.planning import read_plan
+from spin.core.requests import to_json
+from spin.core.schema import add_digests, read_table, read_tensors
+from spin.core.store import read_manifest
+from spin.sample import opponent as opponents
+from spin.sample.opponent import Opponent
+from spin.sample.room import run
+from tests.world import ROWS, World, copy_stage
+
+
+@contextmanager
+def counted_forwards() -> Iterator[list[tuple[int, ...]]]:
+    """Shapes of all UNet inputs while it runs, of any UNet."""
+    seen: list[tuple[int, ...]] = []
+
+    def note(module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+        if type(module).__name__ == "UNet2DConditionModel":
+            seen.append(tuple(inputs[0].shape))
+
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def values(stage: StageFolder, column: str) -> dict[str, bytes]:
+    """Bytes of a column by sample id, over all shards."""
+    found = {}
+    for shard in range(read_plan(stage).shards):
+        table = read_table(stage.samples(shard))
+        ids, arrays = table["sample_id"].to_pylist(), read_tensors(table, column)
+        found |= {name: array.tobytes() for name, array in zip(ids, arrays, strict=True)}
+    return found
+
+
+def whole_digest(stage: StageFolder) -> str:
+    manifests = [read_manifest(stage.samples(shard)) for shard in range(read_plan(stage).shards)]
+    return add_digests(manifest.content_digest for manifest in manifests if manifest)
+
+
+@pytest.mark.parametrize(("guidance_scale", "rows"), [(1.0, 8), (3.0, 16)])
+def test_a_step_is_one_forward_of_the_padded_batch(
+    world: World, tmp_path: Path, guidance_scale: float, rows: int
+) -> None:
+    stage = world.stage(tmp_path, reads=13)  # batches of 8 and 5
+    with counted_forwards() as seen:
+        result = run(world.sample_request(stage, num_inference_steps=3, guidance_scale=guidance_scale))
+    assert seen == [(rows, 16, 4, 4)] * 6
+    assert (result.made, result.images) == ((0,), 13)
+
+
+@pytest.mark.parametrize("loser_source", ["latents", "roundtrip"])
+def test_the_bits_do_not_depend_on_the_split_into_shards(world: World, tmp_path: Path, loser_source: str) -> None:
+    column = "latent" if loser_source == "latents" else "latent_mean"
+    found = []
+    for shards, shard_size in ((1, 24), (2, 13), (3, 9), (5, 5)):
+        stage = world.stage(tmp_path / str(shards), shard_size=shard_size)
+        assert read_plan(stage).shards == shards
+        run(world.sample_request(stage, range(shards), loser_source=loser_source, guidance_scale=3.0))
+        found.append((values(stage, column), whole_digest(stage)))
+    assert len(found[0][0]) == ROWS
+    assert all(other[0] == found[0][0] for other in found[1:])
+
+
+def test_a_shard_holds_its_rows_of_the_plan(world: World, tmp_path: Path) -> None:
+    stage = world.stage(tmp_path, shard_size=10)
+    run(world.sample_request(stage, [1]))
+    table = read_table(stage.samples(1))
+    assert table["position"].to_pylist() == list(range(10, 20))
+    assert table.column_names == ["position", "sample_id", "draw", "seed", "latent"]
+    latents = read_tensors(table, "latent")
+    assert latents.shape == (10, 16, 4, 4)
+    assert np.isfinite(latents).all()
+    manifest = read_manifest(stage.samples(1))
+    assert manifest is not None
+    assert manifest.environment["images"] == 10
+    assert manifest.environment["seconds"] > 0
+
+
+def test_a_finished_shard_is_never_made_again(world: World, stage: StageFolder) -> None:
+    path = stage.samples(0)
+    before = (path.read_bytes(), path.stat().st_mtime_ns)
+    with counted_forwards() as seen:
+        result = run(world.sample_request(stage, num_inference_steps=4))
+    assert (result.made, result.images, seen) == ((), 0, [])
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+
+
+@pytest.mark.parametrize("damage", ["gone", "no manifest", "cut", "one bit"])
+def test_a_lost_or_damaged_shard_is_made_again_with_the_same_bytes(
+    world: World, stage: StageFolder, damage: str
+) -> None:
+    path = stage.samples(0)
+    data = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    elif damage == "no manifest":
+        path.with_name(f"{path.name}.manifest.json").unlink()
+    elif damage == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    else:
+        path.write_bytes(data[:5000] + bytes([data[5000] ^ 1]) + data[5001:])
+    result = run(world.sample_request(stage, num_inference_steps=4))
+    assert result.made == (0,)
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("change", [{"guidance_scale": 3.0}, {"num_inference_steps": 3}, {"store_images": True}])
+def test_a_shard_of_another_sampling_gives_way(world: World, stage: StageFolder, change: dict[str, Any]) -> None:
+    before = stage.samples(0).read_bytes()
+    request = world.sample_request(stage, **{"num_inference_steps": 4, **change})
+    assert run(request).made == (0,)
+    assert stage.samples(0).read_bytes() != before
+    assert run(request).made == ()
+
+
+def test_the_round_trip_is_the_posterior_of_the_8_bit_picture(world: World, tmp_path: Path) -> None:
+    from spin.diffusion.checkpoint import load_vae
+    from spin.diffusion.sampler import decode_latents, encode_images
+
+    one, two = world.stage(tmp_path / "one", reads=8), world.stage(tmp_path / "two", reads=8)
+    run(world.sample_request(one))
+    run(world.sample_request(two, loser_source="roundtrip"))
+    vae = load_vae(world.base, device="cpu")
+    latents = torch.from_numpy(read_tensors(read_table(one.samples(0)), "latent").copy())
+    mean, log_variance = encode_images(vae, decode_latents(vae, latents))
+    table = read_table(two.samples(0))
+    assert np.array_equal(read_tensors(table, "latent_mean"), mean.numpy())
+    assert np.array_equal(read_tensors(table, "latent_log_variance"), log_variance.numpy())
+    assert "latent" not in table.column_names
+
+
+@pytest.mark.parametrize("loser_source", ["latents", "roundtrip"])
+def test_stored_images_open_with_datasets(world: World, tmp_path: Path, loser_source: str) -> None:
+    import datasets
+
+    stage = world.stage(tmp_path, reads=10)
+    run(world.sample_request(stage, store_images=True, loser_source=loser_source, num_inference_steps=20))
+    rows = datasets.load_dataset(
+        "parquet", data_files=str(stage.samples(0)), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert len(rows) == 10
+    assert rows[3]["image"].size == (32, 32)
+    stored = read_table(stage.samples(0))["image"].to_pylist()[3]["bytes"]
+    assert np.array_equal(np.asarray(rows[3]["image"]), np.asarray(Image.open(io.BytesIO(stored))))
+
+
+def test_a_stage_without_a_plan_is_one_clear_line(world: World, tmp_path: Path) -> None:
+    request = world.sample_request(StageFolder(tmp_path / "iteration-01"))
+    with pytest.raises(ArtifactError, match=r"plan\.json: is not there, or was never finished; run again") as caught:
+        run(request)
+    assert "\n" not in str(caught.value)
+    (tmp_path / "request.json").write_bytes(to_json(request))
+    command = [sys.executable, "-m", "spin.sample", str(tmp_path / "request.json"), str(tmp_path / "result.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert json.loads(done.stdout.splitlines()[-1])["error"] == "ArtifactError"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("shard", [1, -1])
+def test_a_shard_that_is_not_planned_is_refused_before_a_model_loads(
+    world: World, stage: StageFolder, shard: int
+) -> None:
+    with counted_loads() as loads, pytest.raises(ArtifactError, match=f"no shard {shard}; name a shard from 0 to 0"):
+        run(world.sample_request(stage, [shard]))
+    assert loads == []
+
+
+def test_damaged_plan_rows_are_not_read(world: World, tmp_path: Path) -> None:
+    stage = world.stage(tmp_path)
+    data = bytearray(stage.plan_rows.read_bytes())
+    data[200] ^= 1
+    stage.plan_rows.write_bytes(data)
+    with pytest.raises(ArtifactError, match=r"plan\.parquet: bytes differ from the manifest"):
+        run(world.sample_request(stage))
+
+
+@contextmanager
+def counted_loads() -> Iterator[list[object]]:
+    """Starts from an empty slot; notes what was loaded."""
+    loads: list[object] = []
+    load = Opponent.load
+
+    def counted(request: Any) -> Opponent:
+        loads.append(request)
+        return load(request)
+
+    opponents._resident.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Opponent, "load", counted)
+        yield loads
+
+
+def test_the_opponent_is_loaded_once_for_all_calls(world: World, tmp_path: Path) -> None:
+    stage = world.stage(tmp_path, shard_size=8)
+    with counted_loads() as loads:
+        for shard in range(3):
+            run(world.sample_request(stage, [shard]))
+        assert len(loads) == 1
+        run(world.sample_request(stage, range(3), guidance_scale=3.0))  # nothing that loading depends on
+        assert len(loads) == 1
+        run(world.sample_request(stage, [0], store_images=True))  # needs the VAE
+        assert len(loads) == 2
+        run(world.sample_request(stage, [0], dtype="bfloat16"))
+        assert len(loads) == 3
+        run(world.sample_request(stage, [0], opponent_digest="another"))
+        assert len(loads) == 4
+        assert len(opponents._resident) == 1
+
+
+def test_progress_counts_images(world: World, sampled: StageFolder, tmp_path: Path) -> None:
+    stage = copy_stage(sampled, tmp_path)
+    stage.samples(0).unlink()
+    heard: list[tuple[int, int]] = []
+    run(world.sample_request(stage), progress=lambda done, total, note="": heard.append((done, total)))
+    assert heard == [(8, 24), (16, 24), (24, 24)]

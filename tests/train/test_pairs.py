@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from spin.core.errors import ArtifactError
+from spin.core.layout import StageFolder
+from spin.core.plan import Visit
+from spin.core.schema import read_table, read_tensors
+from spin.diffusion.noise import training_draws
+from spin.sample.room import run as sample
+from spin.train.pairs import Pairs, read_pairs
+from tests.world import ROWS, World
+
+
+@pytest.fixture(scope="module")
+def pairs(world: World, sampled: StageFolder) -> Pairs:
+    return read_pairs(world.prompts, world.cache.latents, samples=sampled, scaling=1.0, shift=0.0)
+
+
+def draws(count: int, *, flip: bool = False):
+    return training_draws(
+        [(str(i), 0) for i in range(count)], run_seed=0, stage="s", shape=(16, 4, 4), timesteps=1000,
+        caption_dropout=0.0, flip=flip,
+    )  # fmt: skip
+
+
+def test_only_train_rows_are_read(world: World, pairs: Pairs) -> None:
+    table = read_table(world.prompts)
+    assert len(pairs.sample_ids) == ROWS
+    assert pairs.sample_ids == table["sample_id"].to_pylist()[:ROWS]
+    assert set(table["split"].to_pylist()[:ROWS]) == {"train"}
+    assert pairs.shape == (16, 4, 4)
+
+
+def test_a_pair_is_one_row_and_its_own_generated_image(sampled: StageFolder, pairs: Pairs) -> None:
+    table = read_table(sampled.samples(0))
+    latents = dict(zip(table["sample_id"].to_pylist(), read_tensors(table, "latent"), strict=True))
+    batch = [Visit(row=7, visit=0, draw=0), Visit(row=2, visit=0, draw=0)]
+    generated = pairs.generated_latents(batch, draws(2), sampled=True)
+    expected = np.stack([latents[pairs.sample_ids[row]] for row in (7, 2)])
+    assert np.array_equal(generated.numpy(), expected)
+    assert np.array_equal(pairs.real_latents(batch, draws(2), sampled=False).numpy(), pairs.real.mean[[7, 2]])
+
+
+def test_the_posterior_is_drawn_or_left_alone(pairs: Pairs) -> None:
+    batch = [Visit(3, 0, 0)]
+    drawn, mean = (pairs.real_latents(batch, draws(1), sampled=sampled) for sampled in (True, False))
+    assert pairs.real.log_variance is not None
+    deviation = np.exp(0.5 * pairs.real.log_variance[3])
+    expected = pairs.real.mean[3] + deviation * draws(1).posterior[0].numpy()
+    np.testing.assert_allclose(drawn[0].numpy(), expected, rtol=1e-6)
+    assert not torch.equal(drawn, mean)
+
+
+def test_a_flip_mirrors_both_sides_of_a_pair(pairs: Pairs) -> None:
+    batch = [Visit(row, 0, 0) for row in range(8)]
+    plain, flipped = draws(8), draws(8, flip=True)
+    assert 0 < flipped.flipped.sum() < 8
+    for side in (pairs.real_latents, pairs.generated_latents):
+        before, after = side(batch, plain, sampled=False), side(batch, flipped, sampled=False)
+        for i, mirrored in enumerate(flipped.flipped.tolist()):
+            assert torch.equal(after[i], before[i].flip(-1) if mirrored else before[i])
+
+
+def test_an_image_that_was_never_planned_is_named(pairs: Pairs) -> None:
+    with pytest.raises(ArtifactError, match=f"row {pairs.sample_ids[3]} has no generated image 1"):
+        pairs.generated_latents([Visit(3, 0, 1)], draws(1), sampled=False)
+
+
+def test_a_missing_shard_is_named(world: World, stage: StageFolder) -> None:
+    stage.samples(0).unlink()
+    with pytest.raises(ArtifactError, match=r"shard-00000\.parquet: file is missing; run again"):
+        read_pairs(world.prompts, world.cache.latents, samples=stage, scaling=1.0, shift=0.0)
+
+
+def test_a_shard_in_anothers_place_is_refused(world: World, tmp_path) -> None:
+    stage = world.stage(tmp_path, shard_size=12)
+    sample(world.sample_request(stage, [0, 1]))
+    for source, target in ((stage.samples(0), stage.samples(1)),):
+        target.write_bytes(source.read_bytes())
+        name = f"{target.name}.manifest.json"
+        target.with_name(name).write_bytes(source.with_name(f"{source.name}.manifest.json").read_bytes())
+    with pytest.raises(ArtifactError, match="shard 1 holds other rows than its plan; spin-diffusion sample-shard"):
+        read_pairs(world.prompts, world.cache.latents, samples=stage, scaling=1.0, shift=0.0)
+
+
+def test_a_round_tripped_generated_image_is_drawn_from_its_posterior(world: World, tmp_path) -> None:
+    stage = world.stage(tmp_path)
+    sample(world.sample_request(stage, loser_source="roundtrip"))
+    pairs = read_pairs(world.prompts, world.cache.latents, samples=stage, scaling=2.0, shift=0.5)
+    assert pairs.generated is not None
+    row = pairs.generated_rows[pairs.sample_ids[4], 0]
+    mean = pairs.generated_latents([Visit(4, 0, 0)], draws(1), sampled=False)
+    np.testing.assert_allclose(mean[0].numpy(), (pairs.generated.mean[row] - 0.5) * 2)
+    drawn = pairs.generated_latents([Visit(4, 0, 0)], draws(1), sampled=True)
+    again = replace(pairs.generated).pick([row], draws(1).posterior_generated)
+    assert torch.equal(drawn, again)
+    assert not torch.equal(drawn, mean)
+
+
+def test_damaged_prompts_are_not_read(world: World, tmp_path) -> None:
+    copy = tmp_path / "prompts.parquet"
+    manifest = f"{world.prompts.name}.manifest.json"
+    (tmp_path / manifest).write_bytes(world.prompts.with_name(manifest).read_bytes())
+    copy.write_bytes(world.prompts.read_bytes()[:-1] + b"x")
+    with pytest.raises(ArtifactError, match="bytes differ"):
+        read_pairs(copy, world.cache.latents, samples=None, scaling=1.0, shift=0.0)

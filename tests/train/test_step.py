@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from spin.core.layout import StageFolder
+from spin.core.plan import visits
+from spin.diffusion.checkpoint import load_schedule
+from spin.diffusion.text import TextEmbeddings
+from spin.train.networks import load_networks
+from spin.train.pairs import read_pairs
+from spin.train.step import Measured, Step
+from tests.world import ROWS, World
+
+MakeStep = Callable[..., Step]
+BATCH = list(visits(rows=ROWS, count=8, draws=1, run_seed=0, stage="iteration-01"))
+
+
+@pytest.fixture
+def make_step(world: World, sampled: StageFolder) -> MakeStep:
+    def make(*, dtype: str = "float32", **settings: Any) -> Step:
+        request = world.train_request(sampled, settings={"beta": 5000.0, "sft_weight": 0.0, **settings}, dtype=dtype)
+        networks = load_networks(request)
+        samples = sampled if request.settings.objective == "spin" else None
+        return Step(
+            policy=networks.policy,
+            opponent=networks.opponent,
+            pairs=read_pairs(world.prompts, world.cache.latents, samples=samples, scaling=1.0, shift=0.0),
+            text=TextEmbeddings.read(world.cache.text, device="cpu"),
+            schedule=load_schedule(world.base, "cpu"),
+            settings=request.settings,
+            run_seed=0,
+            stage="iteration-01",
+            device="cpu",
+            autocast=networks.accelerator.autocast if dtype != "float32" else nullcontext,
+        )
+
+    return make
+
+
+def perturb(step: Step) -> None:
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in step.policy.parameters():
+            parameter.add_(1e-3 * torch.randn(parameter.shape, generator=generator))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("micro_batch", [1, 8])
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+@pytest.mark.parametrize("noise", ["shared", "independent"])
+def test_a_policy_that_is_the_opponent_has_no_margin(
+    make_step: MakeStep, dtype: str, micro_batch: int, gradient_checkpointing: bool, noise: str
+) -> None:
+    step = make_step(dtype=dtype, gradient_checkpointing=gradient_checkpointing, noise=noise)
+    for start in range(0, 8, micro_batch):
+        measured = step.measure(BATCH[start : start + micro_batch])
+        assert measured.margin is not None
+        assert measured.loss.requires_grad
+        assert {measured.loss.dtype, measured.margin.dtype, measured.real.dtype} == {torch.float32}
+        assert measured.margin.tolist() == [0.0] * micro_batch
+        assert measured.loss.tolist() == [torch.tensor(2.0).log().item()] * micro_batch
+    assert torch.tensor(2.0).log().item() == pytest.approx(math.log(2))
+
+
+def test_bfloat16_is_really_used(make_step: MakeStep) -> None:
+    exact, rounded = (make_step(dtype=dtype).measure(BATCH).real for dtype in ("float32", "bfloat16"))
+    assert not torch.equal(exact, rounded)
+    torch.testing.assert_close(exact, rounded, rtol=0.1, atol=0.01)
+
+
+def test_the_first_gradient_pulls_to_real_and_pushes_from_generated(make_step: MakeStep) -> None:
+    step = make_step()
+    step.measure(BATCH).loss.mean().backward()
+    with torch.no_grad():
+        for parameter in step.policy.parameters():
+            if parameter.grad is not None:
+                parameter.sub_(1e-4 * parameter.grad / 100)
+    measured = step.measure(BATCH)
+    assert measured.margin is not None
+    assert measured.margin.mean() > 0
+
+
+def test_the_opponent_is_frozen(make_step: MakeStep) -> None:
+    step = make_step()
+    step.measure(BATCH).loss.sum().backward()
+    assert step.opponent is not None
+    assert all(p.grad is None for p in step.opponent.parameters())
+    assert any(p.grad is not None for p in step.policy.parameters())
+
+
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+def test_values_do_not_depend_on_the_micro_batch(make_step: MakeStep, gradient_checkpointing: bool) -> None:
+    step = make_step(gradient_checkpointing=gradient_checkpointing)
+    perturb(step)
+    whole = step.measure(BATCH)
+    parts = Measured.join([step.measure([visit]) for visit in BATCH])
+    for name in ("loss", "real", "margin", "generated", "real_opponent", "generated_opponent"):
+        torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-4, atol=1e-5)
+    assert whole.margin is not None
+    assert whole.margin.abs().min() > 0
+
+
+def test_gradient_checkpointing_changes_no_gradient(make_step: MakeStep) -> None:
+    found = []
+    for gradient_checkpointing in (False, True):
+        step = make_step(gradient_checkpointing=gradient_checkpointing)
+        perturb(step)
+        step.measure(BATCH).loss.mean().backward()
+        found.append([p.grad for p in step.policy.parameters()])
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_swapping_real_and_generated_flips_the_sign(make_step: MakeStep) -> None:
+    step = make_step(posterior_sample=False)
+    perturb(step)
+    pairs = step.pairs
+    assert pairs.generated is not None
+    swapped = replace(
+        pairs,
+        real=replace(pairs.generated, log_variance=None),
+        generated=replace(pairs.real, log_variance=None),
+        generated_rows={(name, 0): row for row, name in enumerate(pairs.sample_ids)},
+    )
+    order = [pairs.generated_rows[name, 0] for name in pairs.sample_ids]
+    swapped = replace(swapped, real=replace(swapped.real, mean=swapped.real.mean[order]))
+    one, two = step.measure(BATCH), replace(step, pairs=swapped).measure(BATCH)
+    assert one.margin is not None
+    assert two.margin is not None
+    torch.testing.assert_close(two.margin, -one.margin, rtol=1e-4, atol=1e-5)
+    assert one.margin.abs().min() > 0
+
+
+def test_the_anchor_adds_its_share_of_the_real_error(make_step: MakeStep) -> None:
+    plain, anchored = (make_step(sft_weight=weight).measure(BATCH) for weight in (0.0, 0.03))
+    torch.testing.assert_close(anchored.loss, plain.loss + 0.03 * 5000 * plain.real)
+
+
+def test_independent_noise_moves_only_the_generated_side(make_step: MakeStep) -> None:
+    shared, independent = (make_step(noise=noise).measure(BATCH) for noise in ("shared", "independent"))
+    torch.testing.assert_close(shared.real, independent.real)
+    assert shared.generated is not None
+    assert independent.generated is not None
+    assert (shared.generated != independent.generated).all()
+
+
+def test_the_h2_weight_scales_each_margin(make_step: MakeStep) -> None:
+    from spin.diffusion.noise import training_draws
+    from spin.diffusion.objectives import h2_weight
+
+    constant, weighted = make_step(), make_step(timestep_weight="h2")
+    perturb(constant)
+    perturb(weighted)
+    ids = constant.pairs.sample_ids
+    t = training_draws(
+        [(ids[v.row], v.visit) for v in BATCH], run_seed=0, stage="iteration-01", shape=(16, 4, 4), timesteps=1000,
+        caption_dropout=0, flip=False,
+    ).timesteps  # fmt: skip
+    one, two = constant.measure(BATCH).margin, weighted.measure(BATCH).margin
+    torch.testing.assert_close(two, h2_weight(t, constant.schedule.alphas_cumprod) * one)
+
+
+def test_supervised_training_is_the_plain_error(make_step: MakeStep) -> None:
+    sft, spin = make_step(objective="sft").measure(BATCH), make_step().measure(BATCH)
+    assert sft.margin is None
+    assert sft.generated is None
+    assert torch.equal(sft.loss, sft.real)
+    torch.testing.assert_close(sft.real, spin.real, rtol=1e-5, atol=1e-6)
+
+
+def test_a_dropped_caption_is_dropped_for_the_pair_and_both_networks(make_step: MakeStep) -> None:
+    seen: list[torch.Tensor] = []
+    step = make_step(caption_dropout=0.5)
+    for network in (step.policy, step.opponent):
+        assert network is not None
+        network.register_forward_pre_hook(
+            lambda _, __, kwargs: seen.append(kwargs["encoder_hidden_states"]), with_kwargs=True
+        )
+    step.measure(BATCH)
+    policy, opponent = seen
+    assert torch.equal(policy, opponent)
+    assert torch.equal(policy[:8], policy[8:])
+    empty = (policy[:8] == step.text.empty).all(dim=2).all(dim=1)
+    assert 0 < empty.sum() < 8

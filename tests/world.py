@@ -1,0 +1,84 @@
+"""A tiny prepared world: real artifacts, made once in a test session and copied where a test writes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from spin.core.layout import RealCache, StageFolder
+from spin.core.plan import Plan
+from spin.core.planning import write_plan
+from spin.core.schema import read_table
+from spin.sample.request import SampleRequest
+from spin.train.request import TrainingSettings, TrainRequest
+
+ROWS = 24
+READS = 160  # 20 steps of 8 pairs
+
+SETTINGS = TrainingSettings(
+    objective="spin", steps=4, batch_size=8, micro_batch_size=8, lr=3e-5, warmup_steps=2, lr_schedule="constant",
+    weight_decay=0.01, adam_beta1=0.9, adam_beta2=0.999, adam_epsilon=1e-8, max_grad_norm=1.0, caption_dropout=0.15,
+    flip=False, posterior_sample=True, ema_decay=None, gradient_checkpointing=False, state_every_steps=2,
+    held_out_every_steps=4, beta=1000.0, sft_weight=0.03,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class World:
+    """Where everything stands; `base` is the packaged pipeline."""
+
+    root: Path
+    prompts: Path
+    cache: RealCache
+    base: Path
+    base_digest: str
+
+    @property
+    def captions(self) -> list[str]:
+        """Captions of all rows, train rows first."""
+        captions: list[str] = read_table(self.prompts)["caption"].to_pylist()
+        return captions
+
+    def stage(self, folder: Path, *, shard_size: int = ROWS, batch_size: int = 8, reads: int = READS) -> StageFolder:
+        """A planned first iteration in `folder`; its name is part of every seed."""
+        stage = StageFolder(folder / "iteration-01")
+        self.plan(stage, shard_size=shard_size, batch_size=batch_size, reads=reads)
+        return stage
+
+    def plan(self, stage: StageFolder, **values: Any) -> Plan:
+        settings = {"shard_size": ROWS, "batch_size": 8, "reads": READS, "draws": 1, "run_seed": 0, **values}
+        return write_plan(
+            stage, prompts=self.prompts, config_hash="c", code_version="1", parent_digest=self.base_digest, **settings
+        )
+
+    def sample_request(self, stage: StageFolder, shards: Sequence[int] = (0,), **changes: Any) -> SampleRequest:
+        request = SampleRequest(
+            stage=stage.path, shards=tuple(shards), opponent=self.base, opponent_digest=self.base_digest,
+            text=self.cache.text, guidance_scale=1.0, num_inference_steps=2, batch_size=8, loser_source="latents",
+            store_images=False, compile=False, device="cpu", dtype="float32", threads=1,
+        )  # fmt: skip
+        return replace(request, **changes)
+
+    def train_request(self, stage: StageFolder, *, settings: dict[str, Any] | None = None, **changes: Any) -> TrainRequest:
+        request = TrainRequest(
+            stage=stage.path, start=self.base, start_digest=self.base_digest, prompts=self.prompts,
+            real=self.cache.latents, text=self.cache.text, draws=1, run_seed=0,
+            settings=replace(SETTINGS, **(settings or {})), device="cpu", dtype="float32", threads=1,
+        )  # fmt: skip
+        return replace(request, **changes)
+
+
+def copy_stage(stage: StageFolder, folder: Path) -> StageFolder:
+    """The stage's plan and samples in a folder of their own; writing there leaves the session's copy alone."""
+    shutil.copytree(stage.path, folder / stage.name)
+    return StageFolder(folder / stage.name)
+
+
+def fingerprint(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Bytes and time of change of every file."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): (path.read_bytes(), os.stat(path).st_mtime_ns) for path in files}
