@@ -31,9 +31,6 @@ def main() -> None:
     except SpinError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; the same command goes on from here\n")
-        sys.exit(130)
 
 
 @app.callback()
@@ -170,4 +167,8 @@ def _run(config: Config) -> None:
     server = prepare_environment(Path(config.run.root))
     from flows.playing import play
 
-    play(config, server)
+    try:
+        play(config, server)
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None

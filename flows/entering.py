@@ -17,7 +17,10 @@ _SMALLEST_FREE_BYTES: Final = 200 * 2**20  # the miniature's demo writes about 1
 def check_run(config: Config) -> None:
     """Refuse a changed config against an existing run, and a runs root that cannot hold it."""
     root = RunsRoot(Path(config.run.root).absolute())
-    open_record(root.run(config.run.name), config)
+    run = root.run(config.run.name)
+    if run.path.exists() and not run.path.is_dir():
+        raise ConfigError("is a file, not the folder of a run", where=str(run.path), fix="choose another run.name")
+    open_record(run, config)
     try:
         root.path.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(root.path).free

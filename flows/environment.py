@@ -6,10 +6,15 @@ user's profiles (and a cloud account in one) are never used unasked.
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
+from spin.core.errors import ConfigError
 from spin.core.layout import RunsRoot
 
 _SETTINGS: Final = {
@@ -25,6 +30,7 @@ _SETTINGS: Final = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
+_ANSWER_SECONDS: Final = 10.0
 
 
 def prepare_environment(runs_root: Path) -> str:
@@ -33,9 +39,40 @@ def prepare_environment(runs_root: Path) -> str:
         os.environ.setdefault(name, value)
     address = os.environ.get("PREFECT_API_URL")
     if address:
+        _reach(address)
         return f"Prefect server: {address}"
     home = RunsRoot(runs_root.absolute()).prefect_home
-    home.mkdir(parents=True, exist_ok=True)
+    _make(home)
     os.environ["PREFECT_HOME"] = str(home)
     os.environ["PREFECT_PROFILES_PATH"] = str(home / "profiles.toml")
     return f"Prefect server: a temporary one, its history in {home}"
+
+
+def _make(home: Path) -> None:
+    """Make Prefect's folder; a runs root that cannot be written is met here, before a server starts."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not os.access(home, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write: {error.strerror}", where=str(home), fix="give rights or set run.root"
+        ) from error
+
+
+def _reach(address: str) -> None:
+    """Refuse a server that is not there; behind a proxy only Prefect itself can tell."""
+    parts = urlsplit(address)
+    if getproxies():
+        return
+    try:
+        if not parts.hostname:
+            raise ValueError("expected http://HOST:PORT/api")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname, port), timeout=_ANSWER_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"no Prefect server answers at {address}: {getattr(error, 'strerror', None) or error}",
+            where="PREFECT_API_URL",
+            fix="start it, or unset PREFECT_API_URL: a run then brings its own",
+        ) from error

@@ -8,7 +8,7 @@ from typing import Any
 
 from spin.core.config import Config
 from spin.core.environment import code_version
-from spin.core.layout import RunFolder, RunsRoot, StageFolder
+from spin.core.layout import RealCache, RunFolder, RunsRoot, StageFolder
 from spin.core.plan import identity_hash
 from spin.evaluate.request import EvaluateRequest
 from spin.prepare.request import PrepareRequest, PrepareResult
@@ -92,7 +92,7 @@ class Requests:
             shards=shards,
             opponent=opponent.folder,
             opponent_digest=opponent.digest,
-            text=prepared.real / "text.parquet",
+            text=RealCache(prepared.real).text,
             guidance_scale=sampling.guidance_scale,
             num_inference_steps=sampling.num_inference_steps,
             batch_size=sampling.batch_size,
@@ -187,8 +187,8 @@ class Requests:
             start=start.folder,
             start_digest=start.digest,
             prompts=prepared.prompts,
-            real=prepared.real / "real.parquet",
-            text=prepared.real / "text.parquet",
+            real=RealCache(prepared.real).latents,
+            text=RealCache(prepared.real).text,
             draws=self.config.sampling.draws,
             run_seed=self.config.run.seed,
             settings=settings,

@@ -14,6 +14,8 @@ from prefect import flow
 
 from flows.requests import Model, Requests
 from spin.core.config import config_from_mapping
+from spin.core.errors import ConfigError
+from spin.core.layout import StageFolder
 from spin.core.plan import Plan
 from spin.core.record import Record, open_record, relative
 from spin.evaluate.request import EvaluateResult
@@ -183,14 +185,14 @@ def _note_model(state: RunState, model: Model, *, opponent: Model | None) -> Non
 
 def _note_training(state: RunState, model: Model, start: Model, request: TrainRequest, trained: TrainResult) -> None:
     _note_model(state, model, opponent=start)
-    log = request.stage / "train"
+    stage = StageFolder(request.stage)
     state.stage(model.name)["training"] = {
         "steps": request.settings.steps,
         "pairs": request.settings.steps * request.settings.batch_size,
         "settings": asdict(request.settings),
-        "log": relative(log / "log.parquet", state.requests.root),
-        "held_out": relative(log / "held_out.parquet", state.requests.root),
-        "timing": relative(log / "timing.parquet", state.requests.root),
+        "log": relative(stage.training_log, state.requests.root),
+        "held_out": relative(stage.held_out_log, state.requests.root),
+        "timing": relative(stage.timing, state.requests.root),
     }
     state.totals.optimizer_steps += trained.steps
     state.spent(model.name, "train", trained.seconds, trained.pairs)
@@ -198,8 +200,6 @@ def _note_training(state: RunState, model: Model, start: Model, request: TrainRe
 
 
 def _refuse_other_base(record: Record, digest: str) -> None:
-    from spin.core.errors import ConfigError
-
     known = record.get("base", {}).get("digest")
     if known is not None and known != digest:
         raise ConfigError(

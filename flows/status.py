@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from spin.core.layout import RunFolder, RunsRoot
+from spin.core.layout import EvaluationFolder, RealCache, RunFolder, RunsRoot
 from spin.core.planning import read_plan
 from spin.core.record import read_record, recorded_config
 from spin.core.store import is_intact, is_whole
@@ -39,14 +39,14 @@ def expected_artifacts(folder: RunFolder) -> Iterator[Path]:
     record, config = read_record(folder), recorded_config(folder)
     yield from (folder.prompts, folder.quarantine)
     if "real" in record:
-        real = folder.root.path / record["real"]
-        yield from (real / name for name in ("real.parquet", "text.parquet", "held-out.parquet"))
+        real = RealCache(folder.root.path / record["real"])
+        yield from (real.latents, real.text, real.held_out_images)
     if config.sft.steps:
         yield from (folder.sft.training_log, folder.sft.checkpoint(config.sft.steps))
     for number in range(1, config.iterations + 1):
         stage = folder.iteration(number)
         yield from (stage.plan, stage.plan_rows)
-        if is_whole(stage.plan):
+        if is_intact(stage.plan) and is_intact(stage.plan_rows):
             yield from (stage.samples(shard) for shard in range(read_plan(stage).shards))
         yield from (stage.training_log, stage.checkpoint(config.train.at(number).steps))
     yield from _evaluations(folder, record)
@@ -57,8 +57,7 @@ def _evaluations(folder: RunFolder, record: dict[str, object]) -> Iterator[Path]
     for stage in stages:
         if not isinstance(stage, dict) or not stage.get("evaluation"):
             continue
-        path = folder.root.path / stage["evaluation"]
-        yield from (path / "images" / "shard-00000.parquet", path / "scores" / "shard-00000.parquet")
-        yield path / "set-metrics.parquet"
+        evaluation = EvaluationFolder(folder.root.path / stage["evaluation"])
+        yield from (evaluation.images(0), evaluation.scores(0), evaluation.set_metrics)
         if stage.get("label") != "data":
-            yield path / "denoising.parquet"
+            yield evaluation.denoising

@@ -16,8 +16,8 @@ _DEVICE: Final = ("CUDA error", "NCCL", "cuDNN", "out of memory")
 
 def worth_a_retry(error: BaseException) -> bool:
     """True for what can pass: transient I/O and device trouble; never for our own errors or a full disk."""
-    if isinstance(error, SpinError):
-        return False
+    if isinstance(error, SpinError):  # a commit's error line stands before the I/O trouble that caused it
+        return isinstance(error.__cause__, OSError) and worth_a_retry(error.__cause__)
     if isinstance(error, OSError):
         return error.errno in _PASSING
     return isinstance(error, RuntimeError) and any(word in str(error) for word in _DEVICE)

@@ -22,6 +22,8 @@ def one_thread() -> None:
 def world(tmp_path_factory: pytest.TempPathFactory):
     """The miniature's data, encoded once by the packaged pipeline: 24 train, 128 validation, 256 test rows."""
     from spin.core.layout import RealCache
+    from spin.core.schema import content_digest, read_table, write_table
+    from spin.core.store import commit
     from spin.diffusion.checkpoint import model_digest
     from spin.miniature.pipeline import packaged_pipeline_path
     from spin.prepare.request import PrepareRequest
@@ -37,7 +39,10 @@ def world(tmp_path_factory: pytest.TempPathFactory):
             resolution=None, base=base, base_digest=digest, seed=0, device="cpu", threads=1,
         )
     )  # fmt: skip
-    return World(root, prepared.prompts, RealCache(prepared.real), base, digest)
+    few = root / "few" / "prompts.parquet"
+    rows = read_table(prepared.prompts).slice(0, ROWS + 4)
+    commit(few, lambda path: write_table(path, rows), kind="prompts", digest=content_digest)
+    return World(root, prepared.prompts, few, RealCache(prepared.real), base, digest)
 
 
 @pytest.fixture(scope="session")

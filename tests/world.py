@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ class World:
 
     root: Path
     prompts: Path
+    few_prompts: Path  # the train rows and 4 of validation: a training test need not measure 64
     cache: RealCache
     base: Path
     base_digest: str
@@ -63,9 +63,11 @@ class World:
         )  # fmt: skip
         return replace(request, **changes)
 
-    def train_request(self, stage: StageFolder, *, settings: dict[str, Any] | None = None, **changes: Any) -> TrainRequest:
+    def train_request(
+        self, stage: StageFolder, *, settings: dict[str, Any] | None = None, **changes: Any
+    ) -> TrainRequest:
         request = TrainRequest(
-            stage=stage.path, start=self.base, start_digest=self.base_digest, prompts=self.prompts,
+            stage=stage.path, start=self.base, start_digest=self.base_digest, prompts=self.few_prompts,
             real=self.cache.latents, text=self.cache.text, draws=1, run_seed=0,
             settings=replace(SETTINGS, **(settings or {})), device="cpu", dtype="float32", threads=1,
         )  # fmt: skip
@@ -81,4 +83,4 @@ def copy_stage(stage: StageFolder, folder: Path) -> StageFolder:
 def fingerprint(folder: Path) -> dict[str, tuple[bytes, int]]:
     """Bytes and time of change of every file."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(folder)): (path.read_bytes(), os.stat(path).st_mtime_ns) for path in files}
+    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}

@@ -252,7 +252,7 @@ class Config(Section):
     data: DataConfig = Field(default_factory=DataConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     execution: ExecutionConfig = Field(default_factory=ExecutionConfig)
-    iterations: int = setting(3, "rounds of self-play; 0 for supervised fine-tuning alone", source=PAPER, ge=0, le=1000)
+    iterations: int = setting(3, "rounds of self-play; 0 for supervised fine-tuning alone", source=PAPER, ge=0, le=99)
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     sft: SftConfig = Field(default_factory=SftConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)

@@ -106,6 +106,11 @@ class StageFolder:
         return self.path / "train" / "log.parquet"
 
     @property
+    def timing(self) -> Path:
+        """Seconds per step, apart from the log: equal runs have equal logs."""
+        return self.path / "train" / "timing.parquet"
+
+    @property
     def held_out_log(self) -> Path:
         return self.path / "train" / "held_out.parquet"
 

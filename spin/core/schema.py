@@ -124,10 +124,12 @@ def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]])
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a Parquet file; page checksums verified, errors in one line."""
     try:
-        return pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read(columns=columns)
+            return table if columns is None else table.select(columns)
     except FileNotFoundError as error:
         raise ArtifactError("file is missing", where=str(path), fix="run again; it is made again") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise ArtifactError(
             f"cannot be read as Parquet: {reason}", where=str(path), fix="run again; it is made again"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from spin.miniature.world import IMAGE_SIZE, parse_caption
 
 Pixels = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float64]
+_READ_CAPTIONS: Final = ("attributes", "frechet_clean")  # they must know what a caption says to draw or check it
 
 
 class Scorer(Protocol):
@@ -59,6 +60,18 @@ def features(images: Pixels) -> npt.NDArray[np.float64]:
     return found.double().numpy()
 
 
+def refuse_strangers(names: Sequence[str], prompts: Sequence[str]) -> None:
+    """Refuse a judge that cannot read these captions, before a picture is drawn for it."""
+    unfit = next((name for name in names if name in _READ_CAPTIONS), None)
+    stranger = next((prompt for prompt in prompts if parse_caption(prompt) is None), None)
+    if unfit is not None and stranger is not None:
+        raise DataError(
+            f"not a caption of the miniature: {stranger!r}",
+            where="evaluation.scorers",
+            fix=f"leave `{unfit}` out of the scorers",
+        )
+
+
 def _alignment(images: Pixels, prompts: Sequence[str]) -> Scores:
     """100 x cosine of picture and caption."""
     with torch.no_grad():
@@ -75,14 +88,16 @@ def _aesthetic(images: Pixels, _prompts: Sequence[str]) -> Scores:
 
 def _attributes(images: Pixels, prompts: Sequence[str]) -> Scores:
     """1 where size, colour, shape and background are all as the caption says, else 0; read from pixels."""
-    wanted = [parse_caption(prompt) for prompt in prompts]
-    known = [attributes for attributes in wanted if attributes is not None]
-    if len(known) < len(wanted):
-        stranger = prompts[wanted.index(None)]
-        raise DataError(f"not a caption of the miniature: {stranger!r}", fix="leave `attributes` out of the scorers")
-    if images.shape[1:3] != (IMAGE_SIZE, IMAGE_SIZE):
-        raise DataError(f"attributes are read at {IMAGE_SIZE} x {IMAGE_SIZE} pixels", where=str(images.shape))
-    right: Scores = np.all(check_attributes(images, known), axis=1).astype(np.float64)
+    refuse_strangers(("attributes",), prompts)
+    height, width = images.shape[1:3]
+    if (height, width) != (IMAGE_SIZE, IMAGE_SIZE):
+        raise DataError(
+            f"attributes are read at {IMAGE_SIZE} x {IMAGE_SIZE} pixels, not at {width} x {height}",
+            where="evaluation.scorers",
+            fix="leave `attributes` out of the scorers",
+        )
+    wanted = [parsed for prompt in prompts if (parsed := parse_caption(prompt)) is not None]
+    right: Scores = np.all(check_attributes(images, wanted), axis=1).astype(np.float64)
     return right
 
 

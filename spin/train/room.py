@@ -79,7 +79,7 @@ def _finish(loop: Loop, checkpoint: Path) -> None:
         tensors.average.copy_to(tensors.unet.parameters())
     _commit_log(loop, stage.training_log, TRAINING_LOG, loop.done.log)
     _commit_log(loop, stage.held_out_log, HELD_OUT_LOG, loop.done.held_out)
-    _commit_log(loop, stage.training_log.with_name("timing.parquet"), TIMING, loop.done.timing)
+    _commit_log(loop, stage.timing, TIMING, loop.done.timing)
     _commit_anew(
         checkpoint,
         lambda folder: write_checkpoint(folder, base=loop.request.start, unet=tensors.unet),

@@ -25,7 +25,9 @@ PLAN = Plan(
 )  # fmt: skip
 
 
-def rows_of(reads: int, *, rows: int = 10, draws: int = 1, shard_size: int = 4, stage: str = "iteration-01", seed: int = 0):
+def rows_of(
+    reads: int, *, rows: int = 10, draws: int = 1, shard_size: int = 4, stage: str = "iteration-01", seed: int = 0
+):
     return list(plan_rows(rows=rows, reads=reads, draws=draws, shard_size=shard_size, run_seed=seed, stage=stage))
 
 
@@ -95,13 +97,16 @@ def test_a_seed_is_a_function_of_identity_and_one_known_number() -> None:
     # int(sha256("image\x1f0\x1fiteration-01\x1fabc\x1f0")[:16], 16) & (2**63 - 1)
     assert image_seed(0, "iteration-01", "abc", 0) == 4870990727633326275
     changed = [(1, "iteration-01", "abc", 0), (0, "iteration-02", "abc", 0), (0, "iteration-01", "abd", 0)]
-    assert len({image_seed(*parts) for parts in [*changed, (0, "iteration-01", "abc", 1), (0, "iteration-01", "abc", 0)]}) == 5
+    assert (
+        len({image_seed(*parts) for parts in [*changed, (0, "iteration-01", "abc", 1), (0, "iteration-01", "abc", 0)]})
+        == 5
+    )
 
 
 def test_seeds_fit_into_63_bits_and_do_not_collide() -> None:
     seeds = [image_seed(0, "iteration-01", str(number), draw) for number in range(2000) for draw in range(2)]
     assert max(Counter(seeds).values()) == 1
-    assert 0 <= min(seeds)
+    assert min(seeds) >= 0
     assert 2**62 < max(seeds) < 2**63
 
 

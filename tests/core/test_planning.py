@@ -27,7 +27,13 @@ VALUES: dict[str, Any] = {
 def write_prompts(path: Path, train: int, held_out: int = 5) -> Path:
     splits = ["validation"] * held_out + ["train"] * train + ["test"] * held_out
     rows = [
-        {"sample_id": f"id {n}", "caption": f"caption {n}", "prompt_hash": f"hash {n}", "split": split, "origin": "here"}
+        {
+            "sample_id": f"id {n}",
+            "caption": f"caption {n}",
+            "prompt_hash": f"hash {n}",
+            "split": split,
+            "origin": "here",
+        }
         for n, split in enumerate(splits)
     ]
     discard(path)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -113,15 +115,19 @@ def test_a_value_that_is_no_json_leaves_the_old_record(started: RunFolder) -> No
     assert [path.name for path in started.path.iterdir()] == ["run.json"]
 
 
+def killer(fsync: Callable[[Path], None], nth: int) -> Callable[[Path], None]:
+    """An fsync that ends the process instead of its n-th call."""
+    calls = count(1)
+    return lambda path: os.kill(os.getpid(), signal.SIGKILL) if next(calls) == nth else fsync(path)
+
+
 def test_a_writer_killed_at_any_moment_leaves_the_old_record_or_the_new_one(started: RunFolder) -> None:
     old, new = read_record(started), read_record(started) | {"stages": [{"name": f"s{n}"} for n in range(500)]}
     for nth in (1, 2):  # the draft is synced, the folder is synced
         write_record(started, old)
         pid = os.fork()
         if not pid:
-            calls = iter(range(1, 9))
-            real = records.fsync
-            records.fsync = lambda path: os.kill(os.getpid(), signal.SIGKILL) if next(calls) == nth else real(path)
+            records.fsync = killer(records.fsync, nth)
             write_record(started, new)
             os._exit(0)
         assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL

@@ -111,7 +111,9 @@ def test_a_door_writes_the_answer_and_tells_progress_as_json_lines(
     source, target = written(tmp_path, to_json(Question(1))), tmp_path / "result.json"
     assert serve(Question, room, [str(source), str(target)]) == 0
     assert from_json(Answer, target) == Answer(2)
-    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [{"done": 1, "total": 2, "note": "half"}]
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {"done": 1, "total": 2, "note": "half"}
+    ]
 
 
 def test_a_door_tells_what_went_wrong_in_one_json_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

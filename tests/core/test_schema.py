@@ -32,7 +32,9 @@ RNG = np.random.default_rng(0)
 
 def tensors(values: np.ndarray, name: str = "latent") -> pa.Table:
     field = tensor_field(name, values.shape[1:], str(values.dtype))
-    return pa.table([pa.array(range(len(values)), pa.int64()), tensor_column(values)], schema=pa.schema([("n", pa.int64()), field]))
+    return pa.table(
+        [pa.array(range(len(values)), pa.int64()), tensor_column(values)], schema=pa.schema([("n", pa.int64()), field])
+    )
 
 
 def digest(path: Path, table: pa.Table, **values: object) -> str:
@@ -145,7 +147,9 @@ def test_datasets_opens_what_we_write_with_its_pictures(tmp_path: Path) -> None:
     table = sample()
     fields = [table.schema.field(name) for name in table.column_names]
     write_table(tmp_path / "a.parquet", table.cast(image_schema(fields, ["image"])))
-    rows = datasets.load_dataset("parquet", data_files=str(tmp_path / "a.parquet"), cache_dir=str(tmp_path / "c"))["train"]
+    rows = datasets.load_dataset("parquet", data_files=str(tmp_path / "a.parquet"), cache_dir=str(tmp_path / "c"))[
+        "train"
+    ]
     assert rows[3]["name"] == "row 3"
     assert np.array_equal(np.asarray(rows[3]["image"]), np.full((4, 4, 3), (3, 0, 0), np.uint8))
     assert rows[3]["latent"] == read_tensors(table, "latent")[3].tobytes()

@@ -11,8 +11,13 @@ SHAPE = (16, 4, 4)
 
 def draws(*visits: tuple[str, int], **changes: Any) -> TrainingDraws:
     values = {
-        "run_seed": 0, "stage": "iteration-01", "shape": SHAPE, "timesteps": 1000, "caption_dropout": 0.0, "flip": False,
-    }  # fmt: skip
+        "run_seed": 0,
+        "stage": "iteration-01",
+        "shape": SHAPE,
+        "timesteps": 1000,
+        "caption_dropout": 0.0,
+        "flip": False,
+    }
     return training_draws(visits, **{**values, **changes})
 
 

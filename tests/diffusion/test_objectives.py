@@ -257,12 +257,19 @@ def test_the_h2_weight_keeps_betas_scale() -> None:
 
 def test_noise_is_added_with_square_roots() -> None:
     # a = 0.64: sqrt = 0.8, sqrt(1 - a) = 0.6;  0.8 * 2 + 0.6 * 5 = 4.6
-    noisy = add_noise(torch.full((1, 1, 1, 1), 2.0), torch.full((1, 1, 1, 1), 5.0), torch.tensor([0]), torch.tensor([0.64]))
+    noisy = add_noise(
+        torch.full((1, 1, 1, 1), 2.0), torch.full((1, 1, 1, 1), 5.0), torch.tensor([0]), torch.tensor([0.64])
+    )
     assert noisy.item() == pytest.approx(4.6)
 
 
 def test_the_target_is_the_noise_or_the_velocity() -> None:
-    latents, noise, t, alphas = torch.full((1, 1), 2.0), torch.full((1, 1), 5.0), torch.tensor([0]), torch.tensor([0.64])
+    latents, noise, t, alphas = (
+        torch.full((1, 1), 2.0),
+        torch.full((1, 1), 5.0),
+        torch.tensor([0]),
+        torch.tensor([0.64]),
+    )
     assert denoising_target(latents, noise, t, alphas, "epsilon").item() == 5.0
     # v = 0.8 * 5 - 0.6 * 2 = 2.8
     assert denoising_target(latents, noise, t, alphas, "v_prediction").item() == pytest.approx(2.8)

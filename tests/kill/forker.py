@@ -16,6 +16,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import pandas  # noqa: F401 pyarrow imports it at its first comparison: 1 s a child
 import torch
 
 from spin.core.layout import RunsRoot

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from spin.core.store import COMMIT_POINTS
-from tests.kill.conftest import SHARDS, STEPS, Forker, Undisturbed, first_stage, half_written, outcome, run_undisturbed
+from tests.kill.conftest import STEPS, Forker, Undisturbed, first_stage, half_written, outcome, run_undisturbed
 
 SAMPLES, STATE, LOG = "samples/shard-00001.parquet", "state/step-000002", "train/log.parquet"
 CHECKPOINT = f"checkpoints/step-{STEPS:06d}"
-ALSO = [
+ALSO = [  # in the order of the run, so that each resumes what the one before left
     ("after-link", "plan.parquet"), ("after-link", "iteration-01/plan.json"), ("after-write", "shard-00000.parquet"),
     ("before-manifest", "state/step-000004"), ("after-link", "train/held_out.parquet"),
     ("after-link", "train/timing.parquet"),
@@ -29,43 +29,53 @@ def test_an_undisturbed_run_passes_every_point_of_every_commit(undisturbed: Undi
     ]  # fmt: skip
 
 
-def test_two_undisturbed_runs_are_equal(forker: Forker, undisturbed: Undisturbed, root: Path) -> None:
-    assert run_undisturbed(forker, root).outcome == undisturbed.outcome
-
-
 @pytest.mark.parametrize("artifact", [SAMPLES, STATE, LOG, CHECKPOINT])
-@pytest.mark.parametrize("point", COMMIT_POINTS)
-def test_a_run_killed_at_a_point_and_resumed_equals_the_undisturbed_one(
-    forker: Forker, undisturbed: Undisturbed, root: Path, point: str, artifact: str
+def test_a_run_killed_at_every_point_of_a_commit_in_turn_equals_the_undisturbed_one(
+    forker: Forker, undisturbed: Undisturbed, root: Path, artifact: str
 ) -> None:
-    kill_and_resume(forker, undisturbed, root, point, artifact)
-
-
-@pytest.mark.parametrize(("point", "artifact"), ALSO)
-def test_the_other_commits_of_a_run_bear_a_kill_too(
-    forker: Forker, undisturbed: Undisturbed, root: Path, point: str, artifact: str
-) -> None:
-    kill_and_resume(forker, undisturbed, root, point, artifact)
-
-
-def kill_and_resume(forker: Forker, undisturbed: Undisturbed, root: Path, point: str, artifact: str) -> None:
-    killed = forker.ask(root=str(root), kill=[point, artifact, 1])
-    assert killed["code"] == -signal.SIGKILL
-    assert half_written(root) == []
-    resumed = forker.ask(root=str(root))
-    assert resumed["code"] == 0
-    assert outcome(root) == undisturbed.outcome
-
-
-def test_a_run_that_is_killed_again_and_again_ends_all_the_same(
-    forker: Forker, undisturbed: Undisturbed, root: Path
-) -> None:
-    for artifact in ("shard-00000.parquet", SAMPLES, STATE, "step-000004", LOG, CHECKPOINT):
-        for point in ("after-write", "after-link"):
-            assert forker.ask(root=str(root), kill=[point, artifact, 1])["code"] == -signal.SIGKILL
-            assert half_written(root) == []
+    for point in COMMIT_POINTS:  # each resumes what the one before left
+        kill(forker, root, point, artifact)
     assert forker.ask(root=str(root))["code"] == 0
     assert outcome(root) == undisturbed.outcome
+
+
+@pytest.mark.parametrize(
+    ("point", "artifact"),
+    [("after-link", SAMPLES), ("before-manifest", LOG)],
+)
+def test_a_run_killed_once_and_resumed_equals_the_undisturbed_one(
+    forker: Forker, undisturbed: Undisturbed, root: Path, point: str, artifact: str
+) -> None:
+    kill(forker, root, point, artifact)
+    resumed = forker.ask(root=str(root))
+    assert resumed["code"] == 0
+    assert resumed["made"] == ([1] if artifact == SAMPLES else [])
+    assert outcome(root) == undisturbed.outcome
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("artifact", [SAMPLES, STATE, LOG, CHECKPOINT])
+@pytest.mark.parametrize("point", COMMIT_POINTS)
+def test_a_run_killed_once_at_any_point_equals_the_undisturbed_one(
+    forker: Forker, undisturbed: Undisturbed, root: Path, point: str, artifact: str
+) -> None:
+    kill(forker, root, point, artifact)
+    assert forker.ask(root=str(root))["code"] == 0
+    assert outcome(root) == undisturbed.outcome
+
+
+def test_a_run_killed_in_every_commit_in_turn_equals_the_undisturbed_one(
+    forker: Forker, undisturbed: Undisturbed, root: Path
+) -> None:
+    for point, artifact in ALSO:
+        kill(forker, root, point, artifact)
+    assert forker.ask(root=str(root))["code"] == 0
+    assert outcome(root) == undisturbed.outcome
+
+
+def kill(forker: Forker, root: Path, point: str, artifact: str) -> None:
+    assert forker.ask(root=str(root), kill=[point, artifact, 1])["code"] == -signal.SIGKILL
+    assert half_written(root) == []
 
 
 def test_a_finished_run_is_entered_again_without_any_work(forker: Forker, undisturbed: Undisturbed) -> None:
@@ -84,8 +94,3 @@ def test_training_killed_at_step_7_of_20_equals_the_undisturbed_one_byte_for_byt
     for name in ("train/log.parquet", "train/held_out.parquet"):
         one, two = (first_stage(root / run).path / name for run in ("whole", "killed"))
         assert one.read_bytes() == two.read_bytes()
-
-
-def test_only_the_missing_shard_is_made_again(forker: Forker, undisturbed: Undisturbed, root: Path) -> None:
-    forker.ask(root=str(root), kill=["before-manifest", SAMPLES, 1])
-    assert forker.ask(root=str(root))["made"] == [SHARDS - 1]

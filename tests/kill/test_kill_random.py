@@ -41,9 +41,7 @@ def test_a_run_killed_at_one_of_twenty_more_moments_equals_the_undisturbed_one(
 
 
 @pytest.mark.slow
-def test_a_run_killed_every_half_second_ends_all_the_same(
-    forker: Forker, undisturbed: Undisturbed, root: Path
-) -> None:
+def test_a_run_killed_every_half_second_ends_all_the_same(forker: Forker, undisturbed: Undisturbed, root: Path) -> None:
     for _ in range(50):
         answer = forker.ask(root=str(root), kill_after_seconds=0.7 * undisturbed.seconds)
         assert half_written(root) == []

@@ -14,13 +14,12 @@ from spin.miniature.build import (
     Budget,
     build_autoencoder_and_judges,
     build_unet_and_text_encoder,
-    misdraw,
     pack,
     true_corpus,
     web_corpus,
 )
 from spin.miniature.judges import AestheticJudge, AlignmentJudge
-from spin.miniature.world import Attributes, parse_caption, pretraining_attributes
+from spin.miniature.world import parse_caption, pretraining_attributes
 
 TINY = Budget(corpus_images=96, decoder_steps=2, judge_steps=2, unet_steps=2)
 PARTS = ("vae", "aesthetic", "alignment", "unet", "text_encoder")
@@ -65,14 +64,12 @@ def test_a_rebuild_gives_the_same_weights(built: Path, tmp_path: Path) -> None:
         assert all(torch.equal(one[key], two[key]) for key in one), name
 
 
-def test_the_web_holds_one_wrong_attribute_in_ten_and_no_held_out_caption() -> None:
-    corpus = web_corpus(3000, 5)
+def test_the_web_has_wrong_attributes_but_no_held_out_caption() -> None:
+    corpus, seen = web_corpus(1500, 5), set(pretraining_attributes())
     said = [parse_caption(caption) for caption in corpus.captions]
-    seen = set(pretraining_attributes())
     assert all(attributes in seen for attributes in said)
-    wrong = np.array([[a != b for a, b in zip(s.indices, t.indices, strict=True)] for s, t in zip(said, corpus.shown, strict=True) if s])
-    # a redraw hits the right word again with 1/2, 1/8, 1/6, 1/8
-    assert wrong.mean(axis=0) == pytest.approx([0.05, 0.0875, 0.0833, 0.0875], abs=0.02)
+    wrong = np.array([a.indices for a in said if a]) != np.array([a.indices for a in corpus.shown])
+    assert wrong.mean() == pytest.approx(0.12, abs=0.02)  # 6000 attributes: standard error 0.004
     assert corpus.quality.max() < 0.9
 
 
@@ -81,11 +78,3 @@ def test_the_true_corpus_shows_what_it_says() -> None:
     assert corpus.captions == [a.caption for a in corpus.shown]
     assert corpus.pixels.shape == (200, 32, 32, 3)
     assert np.array_equal(corpus.pixels, true_corpus(200, 5).pixels)
-
-
-def test_misdrawing_never_or_always() -> None:
-    said = Attributes("large", "red", "star", "navy")
-    rng = np.random.default_rng(0)
-    assert misdraw(said, 0.0, rng) == said
-    drawn = {misdraw(said, 1.0, rng) for _ in range(50)}
-    assert len(drawn) > 40

@@ -48,7 +48,9 @@ def test_each_latent_sees_its_own_patch_only(vae) -> None:
 
 def test_sixteen_numbers_hold_nearly_all_of_a_patch(vae) -> None:
     latents = encode(vae, IMAGES).permute(0, 2, 3, 1).reshape(-1, 16).double().numpy()
-    patches = IMAGES.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 4, 5, 1).reshape(len(latents), -1).double().numpy()
+    patches = (
+        IMAGES.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 4, 5, 1).reshape(len(latents), -1).double().numpy()
+    )
     known = np.c_[latents, np.ones(len(latents))]
     guess = known @ np.linalg.lstsq(known, patches, rcond=None)[0]
     assert ((patches - guess) ** 2).mean() / patches.var(axis=0).mean() < 0.05

@@ -25,7 +25,9 @@ def test_captions_are_told_apart_and_fit(tokenizer) -> None:
     assert len(set(ids)) == 768
 
 
-@pytest.mark.parametrize("text", ["a photo of the digit seven", "Zw\u00f6lf Boxk\u00e4mpfer", "\u65e5\u672c \U0001f3a8"])
+@pytest.mark.parametrize(
+    "text", ["a photo of the digit seven", "Zw\u00f6lf Boxk\u00e4mpfer", "\u65e5\u672c \U0001f3a8"]
+)
 def test_any_text_falls_back_to_bytes_and_reads_back(tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True).strip() == text.lower()
 

@@ -1,0 +1,95 @@
+"""The model that is evaluated: what it draws of the held-out captions, and its denoising error on the real images."""
+
+from __future__ import annotations
+
+import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+
+from spin.core.layout import RealCache
+from spin.core.plan import padded_batches, seed_of
+from spin.core.progress import Progress
+from spin.diffusion.checkpoint import latent_scaling, load_schedule, load_solver, load_unet, load_vae, verify_checkpoint
+from spin.diffusion.latents import read_real
+from spin.diffusion.noise import initial_noise
+from spin.diffusion.objectives import denoising_errors
+from spin.diffusion.pictures import encode_png
+from spin.diffusion.sampler import decode_latents, sample_latents
+from spin.diffusion.text import TextEmbeddings, prompt_hash
+from spin.evaluate.held_out import HeldOutRow
+from spin.evaluate.request import EvaluateRequest
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint ready to draw and to be measured."""
+
+    folder: Path
+    unet: UNet2DConditionModel
+    text: TextEmbeddings
+
+    @classmethod
+    def load(cls, folder: Path, request: EvaluateRequest) -> Subject:
+        verify_checkpoint(folder)
+        unet = load_unet(folder, device=request.device, dtype=request.dtype)
+        text = TextEmbeddings.read(RealCache(request.real).text, device=request.device, dtype=request.dtype)
+        return cls(folder, unet, text)
+
+    def draw(self, rows: Sequence[HeldOutRow], request: EvaluateRequest, progress: Progress) -> list[bytes]:
+        """A PNG for each row, in batches of one fixed shape."""
+        vae = load_vae(self.folder, device=request.device, dtype=request.dtype)
+        solver = load_solver(self.folder)
+        shape = (self.unet.config.in_channels, self.unet.config.sample_size, self.unet.config.sample_size)
+        pictures: list[bytes] = []
+        for batch in padded_batches(range(len(rows)), request.batch_size):
+            text = self.text.of([prompt_hash(rows[i].prompt) for i in batch])
+            latents = sample_latents(
+                self.unet,
+                solver,
+                noise=initial_noise([rows[i].seed for i in batch], shape).to(text),
+                text=text,
+                unconditional=self.text.empty,
+                guidance_scale=request.guidance_scale,
+                num_inference_steps=request.num_inference_steps,
+            )
+            pictures += [encode_png(pixels) for pixels in decode_latents(vae, latents).numpy()]
+            progress(min(len(pictures), len(rows)), len(rows), "drawn")
+        return pictures[: len(rows)]
+
+    def measure(
+        self, rows: Sequence[HeldOutRow], request: EvaluateRequest, progress: Progress
+    ) -> Iterator[dict[str, Any]]:
+        """Denoising error on fixed (image, t, noise) draws, a row of DENOISING each.
+
+        The paper's own convergence criterion; it needs no judge. Noise and t are functions of the image and
+        the draw's number, so every model is asked the same question.
+        """
+        schedule = load_schedule(self.folder, request.device)
+        latents = self._latents(rows, request)
+        draws = list(product(range(len(rows)), range(request.denoising_draws)))
+        for start, batch in enumerate(padded_batches(range(len(draws)), request.batch_size)):
+            picked = [draws[i] for i in batch]
+            seeds = [seed_of("denoising", rows[row].prompt_id, draw) for row, draw in picked]
+            timesteps = torch.tensor([seed % schedule.steps for seed in seeds], device=request.device)
+            text = self.text.of([prompt_hash(rows[row].prompt) for row, _ in picked])
+            noise = initial_noise(seeds, tuple(latents.shape[1:])).to(text)
+            clean = latents[[row for row, _ in picked]].to(text)
+            with torch.no_grad():
+                errors = denoising_errors(self.unet, clean, noise, timesteps, text, schedule)
+            fresh = len(draws) - start * request.batch_size  # what lies behind is padding
+            for (row, draw), t, error in list(zip(picked, timesteps.tolist(), errors.tolist(), strict=True))[:fresh]:
+                yield {"prompt_id": rows[row].prompt_id, "draw": draw, "timestep": t, "error": error}
+            progress(min((start + 1) * request.batch_size, len(draws)), len(draws), "denoised")
+
+    def _latents(self, rows: Sequence[HeldOutRow], request: EvaluateRequest) -> torch.Tensor:
+        """Posterior means of the held-out images in the model's scaled space, (N, C, h, w)."""
+        scaling, shift = latent_scaling(self.folder)
+        ids = [row.prompt_id for row in rows]
+        latents = read_real(RealCache(request.real).latents, ids, scaling=scaling, shift=shift)
+        return latents.pick(range(len(rows)), None)

@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from spin.core.errors import ArtifactError, DataError
+from spin.core.layout import EvaluationFolder, manifest_path
+from spin.core.schema import content_digest, read_table, write_table
+from spin.core.store import commit, discard, is_intact, read_manifest
+from spin.diffusion.checkpoint import load_unet, write_checkpoint
+from spin.diffusion.pictures import decode_image
+from spin.evaluate import room
+from spin.evaluate.request import EvaluateRequest, EvaluateResult
+from spin.evaluate.room import evaluation_folder, run
+from spin.evaluate.scorers import features, scorer
+from spin.evaluate.subject import Subject
+from tests.evaluate.conftest import Ask
+from tests.world import World, fingerprint
+
+Evaluated = tuple[EvaluateRequest, EvaluateResult]
+
+
+@contextmanager
+def counted_loads() -> Iterator[list[Path]]:
+    """Folders of the models loaded while it runs."""
+    loads: list[Path] = []
+    load = Subject.load
+
+    def counted(folder: Path, request: EvaluateRequest) -> Subject:
+        loads.append(folder)
+        return load(folder, request)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Subject, "load", counted)
+        yield loads
+
+
+@pytest.fixture
+def copy(evaluated: Evaluated, tmp_path: Path) -> tuple[EvaluateRequest, EvaluationFolder]:
+    """The evaluation of the base in a root of its own, free to damage."""
+    request, _ = evaluated
+    shutil.copytree(request.runs_root, tmp_path / "runs")
+    request = replace(request, runs_root=tmp_path / "runs")
+    return request, evaluation_folder(request)
+
+
+def artifacts(folder: EvaluationFolder) -> list[Path]:
+    return [folder.images(0), folder.scores(0), folder.set_metrics, folder.denoising]
+
+
+def rows(folder: EvaluationFolder) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = read_table(folder.images(0)).to_pylist()
+    return found
+
+
+def keys(folder: EvaluationFolder) -> list[tuple[str, str, int]]:
+    return [(row["prompt_id"], row["prompt"], row["seed"]) for row in rows(folder)]
+
+
+def set_values(folder: EvaluationFolder) -> dict[str, float]:
+    return {row["metric"]: row["value"] for row in read_table(folder.set_metrics).to_pylist()}
+
+
+def test_a_first_call_makes_and_scores_every_prompt_and_leaves_four_whole_artifacts(evaluated: Evaluated) -> None:
+    _, result = evaluated
+    folder = EvaluationFolder(result.folder)
+    assert (result.images_made, result.images_scored) == (6, 6)
+    assert all(is_intact(path) for path in artifacts(folder))
+    assert len(rows(folder)) == 6
+    assert read_table(folder.scores(0)).num_rows == 6 * 3
+    assert read_table(folder.denoising).num_rows == 6 * 3
+    assert set(set_values(folder)) == {"frechet", "frechet_clean", "diversity"}
+
+
+def test_a_second_call_makes_0_scores_0_loads_no_model_and_writes_nothing(evaluated: Evaluated) -> None:
+    request, first = evaluated
+    before = fingerprint(request.runs_root)
+    with counted_loads() as loads:
+        again = run(request)
+    assert (again.images_made, again.images_scored, loads) == (0, 0, [])
+    assert again.folder == first.folder
+    assert fingerprint(request.runs_root) == before
+
+
+def test_a_model_is_loaded_once_for_pictures_and_error(ask: Ask, world: World) -> None:
+    with counted_loads() as loads:
+        run(ask())
+    assert loads == [world.base]
+
+
+def test_every_model_is_asked_the_same_prompts_from_the_same_seeds(
+    evaluated: Evaluated, ask: Ask, ask_data: Ask, other: dict[str, Any]
+) -> None:
+    base, second, data = (EvaluationFolder(e.folder) for e in (evaluated[1], run(ask(**other)), run(ask_data())))
+    assert keys(base) == keys(second) == keys(data)
+    assert len({seed for _, _, seed in keys(base)}) == 6
+    assert base.path.parent != second.path.parent
+    assert [row["image"] for row in rows(base)] != [row["image"] for row in rows(second)]
+
+
+def test_two_calls_in_two_roots_give_the_same_bytes(evaluated: Evaluated, ask: Ask) -> None:
+    first, second = EvaluationFolder(evaluated[1].folder), EvaluationFolder(run(ask()).folder)
+    assert [path.read_bytes() for path in artifacts(first)] == [path.read_bytes() for path in artifacts(second)]
+
+
+@pytest.mark.parametrize("artifact", [0, 1, 2, 3])
+@pytest.mark.parametrize("damage", ["gone", "no manifest", "one bit"])
+def test_what_is_lost_or_damaged_is_made_again_with_equal_bytes(
+    copy: tuple[EvaluateRequest, EvaluationFolder], artifact: int, damage: str
+) -> None:
+    request, folder = copy
+    path = artifacts(folder)[artifact]
+    whole = {path: path.read_bytes() for path in artifacts(folder)}
+    if damage == "gone":
+        path.unlink()
+    elif damage == "no manifest":
+        manifest_path(path).unlink()
+    else:
+        data = whole[path]
+        path.write_bytes(data[:60] + bytes([data[60] ^ 1]) + data[61:])
+    with counted_loads() as loads:
+        result = run(request)
+    assert {path: path.read_bytes() for path in artifacts(folder)} == whole
+    assert all(is_intact(path) for path in artifacts(folder))
+    # pictures with equal digests keep their scores; scores and error need no picture made again
+    assert (result.images_made, result.images_scored, len(loads)) == [(6, 0, 1), (0, 6, 0), (0, 6, 0), (0, 0, 1)][
+        artifact
+    ]
+
+
+def test_scores_of_other_pictures_give_way(copy: tuple[EvaluateRequest, EvaluationFolder]) -> None:
+    request, folder = copy
+    path, manifest = folder.images(0), read_manifest(folder.images(0))
+    assert manifest is not None
+    table = read_table(path)
+    first = table["image"][0].as_py()
+    same = pa.array([first] * len(table), table.schema.field("image").type)
+    discard(path)
+    others = table.set_column(3, table.schema.field("image"), same)
+    commit(
+        path, lambda target: write_table(target, others), kind="x", digest=content_digest, identity=manifest.identity
+    )
+    result = run(request)
+    assert (result.images_made, result.images_scored) == (0, 6)
+    assert set_values(folder)["diversity"] == pytest.approx(0, abs=1e-4)
+
+
+def test_the_real_images_are_scored_without_a_model(ask_data: Ask, world: World) -> None:
+    with counted_loads() as loads:
+        result = run(ask_data())
+    folder = EvaluationFolder(result.folder)
+    assert (result.images_made, result.images_scored, loads) == (0, 6, [])
+    assert not folder.denoising.exists()
+    real = {row["sample_id"]: row["image"]["bytes"] for row in read_table(world.cache.held_out_images).to_pylist()}
+    assert all(row["image"]["bytes"] == real[row["prompt_id"]] for row in rows(folder))
+    assert set(set_values(folder)) == {"frechet_clean", "diversity"}
+    assert run(ask_data()).images_scored == 0
+
+
+@pytest.mark.parametrize(("split", "count"), [("test", 256), ("validation", 128)])
+def test_split_and_max_prompts_choose_the_first_rows_of_the_split(
+    ask_data: Ask, world: World, split: str, count: int
+) -> None:
+    held_out = read_table(world.cache.held_out_images).to_pylist()
+    expected = [row["sample_id"] for row in held_out if row["split"] == split]
+    assert len(expected) == count
+    few, all_ = (run(ask_data(split=split, max_prompts=limit, batch_size=64)) for limit in (5, None))
+    assert [row["prompt_id"] for row in rows(EvaluationFolder(few.folder))] == expected[:5]
+    assert [row["prompt_id"] for row in rows(EvaluationFolder(all_.folder))] == expected
+    assert (few.images_scored, all_.images_scored) == (5, count)
+    assert few.folder != all_.folder
+
+
+def test_pictures_do_not_depend_on_how_many_are_asked_for(evaluated: Evaluated, ask: Ask) -> None:
+    folder = EvaluationFolder(evaluated[1].folder)
+    few = EvaluationFolder(run(ask(max_prompts=5)).folder)  # batches of 4 and 1: three rows are padding
+    assert rows(few) == rows(folder)[:5]
+    scores = {(r["scorer"], r["prompt_id"]): r["score"] for r in read_table(folder.scores(0)).to_pylist()}
+    assert all(scores[r["scorer"], r["prompt_id"]] == r["score"] for r in read_table(few.scores(0)).to_pylist())
+    errors = read_table(folder.denoising).to_pylist()
+    assert read_table(few.denoising).to_pylist() == errors[: 5 * 3]
+
+
+def test_another_batch_size_gives_the_same_pictures_to_a_grey_level(evaluated: Evaluated, ask: Ask) -> None:
+    folder, single = (EvaluationFolder(e.folder) for e in (evaluated[1], run(ask(batch_size=1))))
+    for one, two in zip(rows(folder), rows(single), strict=True):
+        pixels = [decode_image(row["image"]["bytes"]).astype(int) for row in (one, two)]
+        assert np.abs(pixels[0] - pixels[1]).max() <= 1
+    errors = [read_table(found.denoising)["error"].to_pylist() for found in (folder, single)]
+    assert errors[0] == pytest.approx(errors[1], rel=1e-4)
+
+
+def test_scores_are_those_of_the_judges_on_the_stored_pictures(evaluated: Evaluated) -> None:
+    folder = EvaluationFolder(evaluated[1].folder)
+    images = np.stack([decode_image(row["image"]["bytes"]) for row in rows(folder)])
+    prompts = [row["prompt"] for row in rows(folder)]
+    table = read_table(folder.scores(0)).to_pylist()
+    for name in ("alignment", "aesthetic", "attributes"):
+        found = [row["score"] for row in table if row["scorer"] == name]
+        assert found == pytest.approx(scorer(name).score(images, prompts).tolist(), abs=1e-4)
+    found = set_values(folder)
+    own = features(images)
+    pairs = [np.linalg.norm(own[i] - own[j]) for i in range(6) for j in range(i)]
+    assert found["diversity"] == pytest.approx(np.mean(pairs), rel=1e-4)
+
+
+def test_stored_pictures_open_with_datasets(evaluated: Evaluated, tmp_path: Path) -> None:
+    import datasets
+
+    folder = EvaluationFolder(evaluated[1].folder)
+    opened = datasets.load_dataset(
+        "parquet", data_files=str(folder.images(0)), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert opened.column_names == ["prompt_id", "prompt", "seed", "image"]
+    assert opened[5]["image"].size == (32, 32)
+    assert np.array_equal(np.asarray(opened[5]["image"]), decode_image(rows(folder)[5]["image"]["bytes"]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 6}, {"guidance_scale": 1.0}, {"num_inference_steps": 3}, {"split": "validation"}, {"max_prompts": 7},
+        {"denoising_draws": 4}, {"batch_size": 5}, {"dtype": "bfloat16"}, {"scorers": ("alignment",)},
+        {"data_digest": "e" * 64}, {"subject_digest": "f" * 64},
+    ],
+)  # fmt: skip
+def test_whatever_changes_a_number_changes_the_folder(ask: Ask, change: dict[str, Any]) -> None:
+    assert evaluation_folder(ask(**change)).path != evaluation_folder(ask()).path
+
+
+def test_where_a_run_stands_and_how_it_is_computed_changes_nothing(ask: Ask, tmp_path: Path) -> None:
+    folder = evaluation_folder(ask()).path
+    moved = evaluation_folder(ask(runs_root=tmp_path / "moved", subject=tmp_path, threads=7)).path
+    assert moved.relative_to(tmp_path / "moved") == folder.relative_to(tmp_path / "runs")
+
+
+def test_the_judges_digest_stands_in_folder_and_identity(
+    evaluated: Evaluated, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, result = evaluated
+    manifest = read_manifest(EvaluationFolder(result.folder).scores(0))
+    assert manifest is not None
+    assert manifest.identity["settings"]["judges"] == room.judges_digest()
+    assert manifest.identity["subject"] == request.subject_digest
+    before = evaluation_folder(ask()).path
+    monkeypatch.setattr(room, "judges_digest", lambda: "other judges")
+    assert evaluation_folder(ask()).path != before
+
+
+def test_no_time_or_host_stands_in_an_artifact_but_in_its_manifest(evaluated: Evaluated) -> None:
+    for path in artifacts(EvaluationFolder(evaluated[1].folder)):
+        assert not {"seconds", "host"} & set(read_table(path).column_names)
+        manifest = read_manifest(path)
+        assert manifest is not None
+        assert manifest.environment["images"] == 6
+        assert manifest.environment["seconds"] > 0
+
+
+def test_a_model_that_predicts_nan_is_scored_all_the_same(ask: Ask, broken: dict[str, Any]) -> None:
+    result = run(ask(**broken))
+    folder = EvaluationFolder(result.folder)
+    assert (result.images_made, result.images_scored) == (6, 6)
+    assert all(decode_image(row["image"]["bytes"]).shape == (32, 32, 3) for row in rows(folder))
+    assert all(np.isfinite(read_table(folder.scores(0))["score"].to_pylist()))
+    assert np.isfinite(list(set_values(folder).values())).all()
+    assert np.isnan(read_table(folder.denoising)["error"].to_pylist()).all()
+    assert run(ask(**broken)).images_made == 0
+
+
+def test_a_single_held_out_picture_has_scores_but_no_set_metrics(ask: Ask) -> None:
+    folder = EvaluationFolder(run(ask(max_prompts=1)).folder)
+    assert read_table(folder.scores(0)).num_rows == 3
+    assert set_values(folder) == {}
+
+
+def test_a_split_without_rows_is_one_clear_line(ask: Ask) -> None:
+    with pytest.raises(DataError, match=r"held-out\.parquet: no rows in split 'nothing'; raise data\.held_out_share"):
+        run(ask(split="nothing"))
+
+
+def test_a_judge_that_cannot_read_the_captions_is_refused_before_a_model_is_loaded(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = room.read_held_out
+    monkeypatch.setattr(
+        room, "read_held_out", lambda request: [replace(row, prompt="a digit seven") for row in read(request)]
+    )
+    with counted_loads() as loads, pytest.raises(DataError, match="not a caption of the miniature: 'a digit seven'"):
+        run(ask())
+    assert loads == []
+
+
+def test_damaged_held_out_images_are_not_read(ask: Ask, world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.cache.path, tmp_path / "real")
+    path = tmp_path / "real" / "held-out.parquet"
+    data = path.read_bytes()
+    path.write_bytes(data[:500] + bytes([data[500] ^ 1]) + data[501:])
+    with pytest.raises(ArtifactError, match=r"held-out\.parquet: bytes differ from the manifest"):
+        run(ask(real=tmp_path / "real"))
+
+
+def test_a_damaged_checkpoint_is_not_evaluated(ask: Ask, world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "step-000001"
+    unet = load_unet(world.base, device="cpu")
+    commit(folder, lambda path: write_checkpoint(path, base=world.base, unet=unet), kind="checkpoint")
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(ArtifactError, match="bytes differ from the manifest"):
+        run(ask(subject=folder, subject_digest="c" * 64))
+
+
+def test_progress_counts_pictures_then_draws(ask: Ask) -> None:
+    heard: list[tuple[int, int, str]] = []
+    run(ask(), progress=lambda done, total, note="": heard.append((done, total, note)))
+    drawn, denoised = ([h[:2] for h in heard if h[2] == word] for word in ("drawn", "denoised"))
+    assert drawn == [(4, 6), (6, 6)]
+    assert denoised == [(4, 18), (8, 18), (12, 18), (16, 18), (18, 18)]
