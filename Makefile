@@ -1,14 +1,15 @@
+PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := env -u PYTHONPATH OMP_NUM_THREADS=1 $(BIN)
 
-.PHONY: install demo test test-slow check report
+.PHONY: install demo test test-slow check
 
 install: $(VENV)/installed  ## a virtual environment with the tested versions
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (about two minutes, once)"
-	python3 -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	touch $@
 

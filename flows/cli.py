@@ -65,7 +65,10 @@ def init(
 @app.command()
 def check(source: Source, overrides: Overrides = None) -> None:
     """Check a config; every problem is named at once."""
+    from flows.entering import check_sources
+
     config = load_config(source, overrides=overrides or [])
+    check_sources(config)
     typer.echo(f"{source}: fine; run {config.run.name!r}, {config.iterations} iterations, data {config.data.source}")
 
 
@@ -153,22 +156,25 @@ def show(source: Source, overrides: Overrides = None) -> None:
 
 def _enter(root: Path, name: str) -> None:
     """Refuse an unknown run before Prefect is imported and a server starts."""
-    from flows.environment import prepare_environment
+    from flows.environment import prepare_environment, refuse_other_server
 
     read_record(RunsRoot(root.absolute()).run(name))
     prepare_environment(root)
+    refuse_other_server()
 
 
 def _run(config: Config) -> None:
-    from flows.entering import check_run
-    from flows.environment import prepare_environment
+    from flows.entering import check_run, only_one
+    from flows.environment import prepare_environment, refuse_other_server
 
     check_run(config)
     server = prepare_environment(Path(config.run.root))
+    refuse_other_server()
     from flows.playing import play
 
     try:
-        play(config, server)
+        with only_one(RunsRoot(Path(config.run.root).absolute()).run(config.run.name)):
+            play(config, server)
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on from here", err=True)
         raise typer.Exit(130) from None

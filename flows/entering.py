@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from spin.core.config import Config
 from spin.core.errors import ConfigError
-from spin.core.layout import RunsRoot
+from spin.core.layout import RunFolder, RunsRoot
 from spin.core.record import open_record
 
 _SMALLEST_FREE_BYTES: Final = 200 * 2**20  # the miniature's demo writes about 100 MB
+
+
+@contextmanager
+def only_one(folder: RunFolder) -> Iterator[None]:
+    """Hold the run's lock while the block runs: two commands on one run would undo each other's work."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with (folder.path / ".lock").open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"run {folder.path.name!r} is being worked on by another process", fix="wait for it, or end it"
+            ) from None
+        yield
+
+
+def check_sources(config: Config) -> None:
+    """Refuse data and a local model folder that are not there."""
+    data, base = config.data, config.model.base
+    if data.path is not None and not Path(data.path).expanduser().exists() and not any(c in data.path for c in "*?["):
+        raise ConfigError(
+            "no such folder", where=str(Path(data.path).absolute()), fix="set data.path to the folder with the pictures"
+        )
+    if base.startswith(("/", ".", "~")) and not (Path(base).expanduser() / "model_index.json").is_file():
+        raise ConfigError("not a diffusers folder (no model_index.json)", where=f"model.base: {base}")
 
 
 def check_run(config: Config) -> None:

@@ -37,7 +37,7 @@ def prepare_environment(runs_root: Path) -> str:
     """Set Prefect up for this process; return a line that says which server it talks to."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    address = os.environ.get("PREFECT_API_URL")
+    address = os.environ.get("PREFECT_API_URL", "")
     if address:
         _reach(address)
         return f"Prefect server: {address}"
@@ -76,3 +76,15 @@ def _reach(address: str) -> None:
             where="PREFECT_API_URL",
             fix="start it, or unset PREFECT_API_URL: a run then brings its own",
         ) from error
+
+
+def refuse_other_server() -> None:
+    """Refuse a Prefect server that a file in this folder names, unless PREFECT_API_URL asks for one."""
+    from prefect.settings import get_current_settings
+
+    address = get_current_settings().api.url
+    if address and not os.environ.get("PREFECT_API_URL"):
+        raise ConfigError(
+            f"a settings file in this folder points Prefect at {address}",
+            fix="set PREFECT_API_URL to use that server, or run in another folder",
+        )

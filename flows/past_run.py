@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ class PastRun:
         record = read_record(folder)
         config = _override(recorded_config(folder), overrides)
         config = config.model_copy(update={"run": config.run.model_copy(update={"root": str(path)})})
+        _refuse_changed_base(record)
         return cls(Requests(config, find_device(config.execution.device)), record)
 
     @property
@@ -63,13 +65,25 @@ class PastRun:
         return [path.parent.name for path in sorted(self.requests.folder.path.glob("iteration-*/plan.json"))]
 
 
+def _refuse_changed_base(record: Record) -> None:
+    """New scores under an old digest would be believed by every run that shares them."""
+    from spin.diffusion.checkpoint import model_digest  # torch: only running flows pay for it
+
+    base = record.get("base")
+    if base is not None and (not Path(base["path"]).is_dir() or model_digest(Path(base["path"])) != base["digest"]):
+        raise ConfigError("the base model has changed since the run", where=base["path"], fix="restore the model")
+
+
 def _override(config: Config, overrides: Sequence[str]) -> Config:
+    for text in overrides:
+        key = text.partition("=")[0].strip()
+        if not re.fullmatch(r"(evaluation|execution)\.\w+", key):
+            raise ConfigError("only evaluation.* and execution.* can differ from the run", where=f"--set {key}")
     if not overrides:
         return config
     changed = config_to_json(load_config("miniature", overrides=overrides))
     values = config_to_json(config)
     for text in overrides:
-        section, _, name = text.partition("=")[0].strip().rpartition(".")
-        target, source = (values[section], changed[section]) if section else (values, changed)
-        target[name] = source[name]
+        section, _, name = text.partition("=")[0].strip().partition(".")
+        values[section][name] = changed[section][name]
     return config_from_mapping(values, where="--set")

@@ -7,7 +7,9 @@ is missing, so the same flow starts, resumes and repeats a run.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -15,9 +17,10 @@ from prefect import flow
 from flows.requests import Model, Requests
 from spin.core.config import config_from_mapping
 from spin.core.errors import ConfigError
-from spin.core.layout import StageFolder
+from spin.core.layout import EvaluationFolder, RealCache, StageFolder
 from spin.core.plan import Plan
 from spin.core.record import Record, open_record, relative
+from spin.core.store import read_manifest
 from spin.evaluate.request import EvaluateResult
 from spin.prepare.request import PrepareResult
 from spin.report.request import ReportRequest, ReportResult
@@ -64,11 +67,22 @@ class RunState:
         stages.append({"name": name})
         return stages[-1]
 
-    def spent(self, stage: str, task: str, seconds: float, images: int) -> None:
-        """Note work done; a stage that stood keeps the numbers of the call that made it."""
-        rows: list[dict[str, Any]] = self.record["stage_seconds"]
-        if images or not any(row["stage"] == stage and row["task"] == task for row in rows):
-            rows.append({"stage": stage, "task": task, "seconds": seconds, "images": images})
+    def spent(self, stage: str, task: str, artifacts: Iterable[Path]) -> None:
+        """Note what the artifacts cost as their manifests tell it, whichever call made them."""
+        made = [manifest.environment for path in artifacts if (manifest := read_manifest(path)) is not None]
+        row = {
+            "stage": stage,
+            "task": task,
+            "seconds": sum(float(environment.get("seconds", 0.0)) for environment in made),
+            "images": _count(task, [int(environment.get("images", 0)) for environment in made]),
+        }
+        kept = [r for r in self.record["stage_seconds"] if (r["stage"], r["task"]) != (stage, task)]
+        self.record["stage_seconds"] = [*kept, row]
+
+
+def _count(task: str, images: list[int]) -> int:
+    """Shards add up; the artifacts of one evaluation tell of the same pictures."""
+    return sum(images) if task == "sample" else max(images, default=0)
 
 
 @dataclass(frozen=True)
@@ -109,7 +123,8 @@ def prepare_run(requests: Requests) -> tuple[RunState, Model]:
         "quarantined": prepared.quarantined,
     }
     state = RunState(requests, record, prepared)
-    state.spent("data", "prepare", prepared.seconds, prepared.encoded)
+    cache = RealCache(prepared.real)
+    state.spent("data", "prepare", (cache.latents, cache.text, cache.held_out_images))
     base = Model("base", "base", folder, digest)
     _note_model(state, base, opponent=None)
     return state, base
@@ -147,13 +162,11 @@ def sample_shards(state: RunState, number: int, written: Plan, opponent: Model) 
     stage = requests.folder.iteration(number)
     each = [(shard,) for shard in range(written.shards)]
     groups = each if requests.inline else [tuple(range(written.shards))]
-    images, seconds = 0, 0.0
     for group in groups:
         label = f"shard {group[0] + 1:02d}/{written.shards:02d}" if len(group) == 1 else f"{written.shards} shards"
         result = sample(requests.sample(stage, group, state.prepared, opponent), label, requests.inline)
-        images, seconds = images + result.images, seconds + result.seconds
-    state.totals.images_sampled += images
-    state.spent(stage.name, "sample", seconds, images)
+        state.totals.images_sampled += result.images
+    state.spent(stage.name, "sample", (stage.samples(shard) for shard in range(written.shards)))
 
 
 def evaluate_model(state: RunState, model: Model | None) -> None:
@@ -163,7 +176,8 @@ def evaluate_model(state: RunState, model: Model | None) -> None:
     result: EvaluateResult = evaluate(requests.evaluate(state.prepared, model), label, requests.inline)
     state.totals.images_sampled += result.images_made
     state.totals.images_scored += result.images_scored
-    state.spent(name, "evaluate", result.seconds, result.images_scored)
+    made = EvaluationFolder(result.folder)
+    state.spent(name, "evaluate", (made.images(0), made.scores(0), made.set_metrics, made.denoising))
     folder = relative(result.folder, requests.root)
     if model is None:
         state.record["data"] = {"label": "data", "evaluation": folder}
@@ -195,7 +209,7 @@ def _note_training(state: RunState, model: Model, start: Model, request: TrainRe
         "timing": relative(stage.timing, state.requests.root),
     }
     state.totals.optimizer_steps += trained.steps
-    state.spent(model.name, "train", trained.seconds, trained.pairs)
+    state.spent(model.name, "train", (trained.checkpoint,))
     write_down(state.requests.folder, state.record)
 
 

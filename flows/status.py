@@ -42,13 +42,13 @@ def expected_artifacts(folder: RunFolder) -> Iterator[Path]:
         real = RealCache(folder.root.path / record["real"])
         yield from (real.latents, real.text, real.held_out_images)
     if config.sft.steps:
-        yield from (folder.sft.training_log, folder.sft.checkpoint(config.sft.steps))
+        yield from (folder.sft.training_log, folder.sft.held_out_log, folder.sft.checkpoint(config.sft.steps))
     for number in range(1, config.iterations + 1):
         stage = folder.iteration(number)
         yield from (stage.plan, stage.plan_rows)
         if is_intact(stage.plan) and is_intact(stage.plan_rows):
             yield from (stage.samples(shard) for shard in range(read_plan(stage).shards))
-        yield from (stage.training_log, stage.checkpoint(config.train.at(number).steps))
+        yield from (stage.training_log, stage.held_out_log, stage.checkpoint(config.train.at(number).steps))
     yield from _evaluations(folder, record)
 
 

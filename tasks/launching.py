@@ -34,7 +34,7 @@ def launch(room: str, request: object, result: type[Result], *, inline: bool, pr
     with tempfile.TemporaryDirectory(prefix=f"spin-{room}-") as folder:
         source, target = Path(folder) / "request.json", Path(folder) / "result.json"
         source.write_bytes(to_json(request))
-        _run_process([sys.executable, "-m", f"spin.{room}", str(source), str(target)], progress)
+        _run_process([sys.executable, "-P", "-m", f"spin.{room}", str(source), str(target)], progress)
         return from_json(result, target)
 
 
@@ -59,9 +59,10 @@ def _listen(stream: Any, progress: Progress) -> Exception | None:  # noqa: ANN40
         try:
             message = json.loads(line)
         except ValueError:
+            message = None
+        if not isinstance(message, dict):  # a library's own line
             sys.stderr.write(line)
-            continue
-        if "error" in message:
+        elif "error" in message:
             failure = getattr(errors, message["error"])(message["message"])
         else:
             progress(message["done"], message["total"], message["note"])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 RESERVED_RUN_NAMES: Final = ("cache", "evaluations")  # folders beside the runs, in the runs root
-SCORERS: Final = ("alignment", "aesthetic", "attributes", "frechet", "diversity")
+SCORERS: Final = ("alignment", "aesthetic", "attributes", "frechet", "frechet_clean", "diversity")
 
 _RUN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

@@ -53,7 +53,7 @@ class Section(BaseModel):
 _Name = Annotated[str, Field(min_length=1, max_length=4096)]
 _Lr = Annotated[float, Field(ge=0, le=1)]
 _Beta = Annotated[float, Field(gt=0, le=1e9)]
-_Steps = Annotated[int, Field(ge=0, le=_FOREVER)]
+_Steps = Annotated[int, Field(ge=1, le=_FOREVER)]
 _Scorer = Literal["alignment", "aesthetic", "attributes", "frechet", "frechet_clean", "diversity"]
 _List = Field(strict=False, min_length=1)  # YAML gives a list, frozen models keep a tuple
 
@@ -90,7 +90,7 @@ class DataConfig(Section):
     source: Literal["miniature", "imagefolder", "parquet"] = setting(
         "miniature", "where images and captions come from: the embedded world, or your own", source=CHOSEN
     )
-    path: _Name | None = setting(None, "folder, file or URL of your own pictures, else null", source=CHOSEN)
+    path: _Name | None = setting(None, "folder or file of your own pictures, else null", source=CHOSEN)
     image_column: _Name = setting("image", "column with the pictures", source="the datasets library's imagefolder")
     caption_column: _Name = setting("text", "column with the captions", source="the datasets library's usual name")
     target: Literal["winners", "clean"] = setting(
@@ -146,7 +146,7 @@ class SamplingConfig(Section):
     num_inference_steps: int = setting(20, "solver steps an image", source=f"{PAPER}, cost table", ge=1, le=1000)
     scheduler: Literal["dpmsolver++"] = setting("dpmsolver++", "solver", source=f"{PAPER}, cost table")
     guidance_scale: float = setting(
-        1.0, "guidance of the opponent's images; 1 is none", source=f"{MEASURED}: 3 breaks it", ge=0, le=100
+        1.0, "guidance of the opponent's images; 1 is none", source=f"{MEASURED}: 3 breaks it", ge=1, le=100
     )
     batch_size: int = setting(
         64, "images in one padded micro-batch; part of the plan, it moves bits", source=MEASURED, ge=1, le=_MANY
@@ -237,7 +237,7 @@ class EvaluationConfig(Section):
 
     split: Literal["test", "validation"] = setting("test", "held-out prompts to use", source=CHOSEN)
     prompts: int | None = setting(None, "number of prompts; null for all", source=CHOSEN, ge=1, le=_FOREVER)
-    guidance_scale: float = setting(3.0, "guidance of the scored images", source=MEASURED, ge=0, le=100)
+    guidance_scale: float = setting(3.0, "guidance of the scored images; 1 is none", source=MEASURED, ge=1, le=100)
     num_inference_steps: int = setting(20, "solver steps an image", source=MEASURED, ge=1, le=1000)
     seed: int = setting(5_775_709, "seed of the scored images", source=f"{PAPER}, protocol", ge=0, le=2**32 - 1)
     batch_size: int = setting(64, "images in one padded micro-batch", source=MEASURED, ge=1, le=_MANY)

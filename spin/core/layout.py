@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-RESERVED_NAMES = frozenset({"cache", "evaluations"})
-
 
 @dataclass(frozen=True)
 class RunsRoot:
@@ -63,11 +61,6 @@ class RunFolder:
     def sft(self) -> StageFolder:
         """The optional supervised stage before iteration 1."""
         return StageFolder(self.path / "sft")
-
-    @property
-    def base(self) -> Path:
-        """Reference to the base model: path and digest, no copy."""
-        return self.path / iteration_name(0) / "base.json"
 
 
 @dataclass(frozen=True)

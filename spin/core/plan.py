@@ -70,6 +70,11 @@ def seed_of(*parts: object) -> int:
     return int(identity_hash(*parts)[:16], 16) & _SEED_MASK
 
 
+def prompt_hash(caption: str) -> str:
+    """Identity of a caption, 32 hex digits."""
+    return identity_hash("prompt", caption)[:32]
+
+
 def image_seed(run_seed: int, iteration: str, sample_id: str, draw: int) -> int:
     """Seed of one generated image: the same in any split into shards."""
     return seed_of("image", run_seed, iteration, sample_id, draw)

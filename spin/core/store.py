@@ -164,6 +164,11 @@ def is_intact(artifact: Path) -> bool:
     return True
 
 
+def stands(artifact: Path, identity: Mapping[str, Any]) -> bool:
+    """Made from the same things, and every byte as it was written: what need not be made again."""
+    return is_whole(artifact, identity=identity) and is_intact(artifact)
+
+
 def discard(artifact: Path) -> None:
     """Take an artifact away, manifest first, so that it is never half there."""
     manifest_path(artifact).unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from spin.diffusion.objectives import PREDICTION_TYPES, Schedule
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+_OPTIONAL = ("feature_extractor",)
 
 
 def check_model(folder: Path) -> None:
@@ -89,23 +91,42 @@ def verify_checkpoint(folder: Path) -> None:
 
 
 def write_checkpoint(target: Path, *, base: Path, unet: UNet2DConditionModel) -> None:
-    """Write a pipeline folder: `unet` anew, all other files of `base` hard-linked where possible."""
-    for source in sorted(p for p in base.rglob("*") if p.is_file()):
-        name = source.relative_to(base)
-        if name.parts[0] != "unet":
-            link_or_copy(source.resolve(), target / name)
+    """Write a pipeline folder: `unet` anew, the other components as they are.
+
+    They are hard-linked between our own checkpoints and copied from a base: that is the user's to change.
+    """
+    ours = read_manifest(base) is not None
+    kept = [name for name in (*_COMPONENTS, *_OPTIONAL) if name != "unet" and (base / name).is_dir()]
+    for source in sorted(p for name in kept for p in (base / name).rglob("*") if p.is_file()):
+        link_or_copy(source.resolve(), target / source.relative_to(base), link=ours)
+    _write_index(target, base, [*kept, "unet"])
     unet.save_pretrained(target / "unet", safe_serialization=True)
     # save_pretrained notes the folder it was loaded from; equal weights must give equal files.
     (target / "unet" / "config.json").write_bytes((base / "unet" / "config.json").read_bytes())
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link a file that never changes; copy it across file systems."""
+def link_or_copy(source: Path, target: Path, *, link: bool) -> None:
+    """Hard-link a file that never changes; copy it where it may, and across file systems."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+    if link:
+        try:
+            return os.link(source, target)
+        except OSError:  # another file system
+            pass
+    shutil.copyfile(source, target)
+    return None
+
+
+def _write_index(target: Path, base: Path, kept: Sequence[str]) -> None:
+    """model_index.json without the components that are not there, such as a safety checker's weights."""
+    index = json.loads((base / "model_index.json").read_text("utf-8"))
+    for name, value in index.items():
+        if isinstance(value, list) and name not in kept:
+            index[name] = [None, None]
+    if "safety_checker" in index:
+        index["requires_safety_checker"] = False
+    index.pop("_name_or_path", None)  # a place on this machine, not a part of the model
+    (target / "model_index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
 def _load(kind: Any, folder: Path, part: str, device: str, dtype: str) -> Any:

@@ -147,7 +147,7 @@ def denoising_errors(
     """Denoising error of `unet` on each latent, (B,) float32."""
     noisy = add_noise(latents, noise, timesteps, schedule.alphas_cumprod)
     target = denoising_target(latents, noise, timesteps, schedule.alphas_cumprod, schedule.prediction_type)
-    return squared_error(unet(noisy, timesteps, encoder_hidden_states=text).sample, target)
+    return squared_error(unet(noisy.to(text.dtype), timesteps, encoder_hidden_states=text).sample, target)
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,10 @@ import torch
 from torch import Tensor
 
 from spin.core.errors import ArtifactError
-from spin.core.plan import identity_hash
+from spin.core.plan import prompt_hash
 from spin.core.schema import read_table, read_tensors
 from spin.core.store import verify
 from spin.diffusion.checkpoint import DTYPES
-
-
-def prompt_hash(caption: str) -> str:
-    """Identity of a caption, 32 hex digits."""
-    return identity_hash("prompt", caption)[:32]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from spin.core.schema import (
     write_rows,
     write_table,
 )
-from spin.core.store import commit, is_intact, is_whole, verify
+from spin.core.store import commit, stands, verify
 from spin.evaluate.held_out import HeldOutRow, read_held_out
 from spin.evaluate.request import EvaluateRequest, EvaluateResult
 from spin.evaluate.scorers import per_image, refuse_strangers, scorer
@@ -99,7 +99,7 @@ class _Evaluation:
     def make_images(self) -> int:
         """Draw the pictures, or take the real ones; the number drawn."""
         path = self.folder.images(0)
-        if _stands(path, self.identity):
+        if stands(path, self.identity):
             return 0
         real = self.request.subject is None
         pictures = [row.png for row in self.rows] if real else self.subject.draw(self.rows, self.request, self.progress)
@@ -117,7 +117,7 @@ class _Evaluation:
         """Score the pictures; the number scored. Scores of other pictures give way."""
         images = verify(self.folder.images(0))
         identity = {**self.identity, "images": images.content_digest}
-        if _stands(self.folder.scores(0), identity) and _stands(self.folder.set_metrics, identity):
+        if stands(self.folder.scores(0), identity) and stands(self.folder.set_metrics, identity):
             return 0
         pictures = [row["image"]["bytes"] for row in read_table(self.folder.images(0)).to_pylist()]
         names, size = self.request.scorers, self.request.batch_size
@@ -133,7 +133,7 @@ class _Evaluation:
 
     def measure_denoising(self) -> None:
         """Error on fixed (image, t, noise) draws; real pictures have no model to measure."""
-        if self.request.subject is None or _stands(self.folder.denoising, self.identity):
+        if self.request.subject is None or stands(self.folder.denoising, self.identity):
             return
         errors = list(self.subject.measure(self.rows, self.request, self.progress))
         self._commit(
@@ -150,8 +150,3 @@ class _Evaluation:
             path, write, kind=kind, digest=content_digest, identity=identity, environment=lambda: {**place, **counts}
         )
         self.start = time.perf_counter()
-
-
-def _stands(path: Path, identity: dict[str, Any]) -> bool:
-    """Made from the same things, and every byte as it was written."""
-    return is_whole(path, identity=identity) and is_intact(path)

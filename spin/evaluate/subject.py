@@ -13,7 +13,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from spin.core.layout import RealCache
-from spin.core.plan import padded_batches, seed_of
+from spin.core.plan import padded_batches, prompt_hash, seed_of
 from spin.core.progress import Progress
 from spin.diffusion.checkpoint import latent_scaling, load_schedule, load_solver, load_unet, load_vae, verify_checkpoint
 from spin.diffusion.latents import read_real
@@ -21,7 +21,7 @@ from spin.diffusion.noise import initial_noise
 from spin.diffusion.objectives import denoising_errors
 from spin.diffusion.pictures import encode_png
 from spin.diffusion.sampler import decode_latents, sample_latents
-from spin.diffusion.text import TextEmbeddings, prompt_hash
+from spin.diffusion.text import TextEmbeddings
 from spin.evaluate.held_out import HeldOutRow
 from spin.evaluate.request import EvaluateRequest
 

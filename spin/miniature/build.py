@@ -1,4 +1,4 @@
-"""Makes the packaged weights again: `python -m spin.miniature.build OUT`, about 25 minutes on two cores.
+"""Makes the packaged weights again: `python -m spin.miniature.build OUT`, about 35 minutes on two cores.
 
 Two processes of one thread each: the UNet with its text encoder, and beside it the decoder and the
 judges. All of it is seeded; the steps are fixed, not the time.
@@ -48,7 +48,7 @@ class Budget:
     corpus_images: int = 40_000
     decoder_steps: int = 5_000
     judge_steps: int = 2_500
-    unet_steps: int = 5_000  # twice as many leave fine-tuning nothing to mend: 98.8 % of attributes right
+    unet_cycles: tuple[int, ...] = (5_000, 2_500)  # many more leave fine-tuning nothing to mend
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,7 @@ def build_unet_and_text_encoder(out: Path, budget: Budget) -> None:
     rows = torch.tensor([captions.index(caption) for caption in corpus.captions])
     tokens = _tokenize(pipeline, ["", *captions])
     networks = nn.ModuleList([pipeline.unet, pipeline.text_encoder]).train()
-    average = EMAModel(networks.parameters(), decay=0.999, use_ema_warmup=True, power=0.75)
-    generator = torch.Generator().manual_seed(SEED + 3)
+    generator = torch.Generator()
     alphas = pipeline.scheduler.alphas_cumprod
 
     def loss(pick: Tensor) -> Tensor:
@@ -124,9 +123,12 @@ def build_unet_and_text_encoder(out: Path, budget: Budget) -> None:
         text = pipeline.text_encoder(ids).last_hidden_state
         return mse_loss(pipeline.unet(noisy, t, text).sample, noise)
 
-    batches = _batches(len(latents), 128, budget.unet_steps, generator)
-    _optimise("unet", networks, loss, batches, budget.unet_steps, lr=1e-3, average=average)
-    average.copy_to(networks.parameters())
+    for cycle, steps in enumerate(budget.unet_cycles):
+        generator.manual_seed(SEED + 3 + 100 * cycle)
+        average = EMAModel(networks.parameters(), decay=0.999, use_ema_warmup=True, power=0.75)
+        batches = _batches(len(latents), 128, steps, generator)
+        _optimise(f"unet cycle {cycle + 1}", networks, loss, batches, steps, lr=1e-3, average=average)
+        average.copy_to(networks.parameters())
     _save(pipeline.unet, out / "unet.safetensors")
     _save(pipeline.text_encoder, out / "text_encoder.safetensors")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -18,12 +19,12 @@ from diffusers import AutoencoderKL
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from spin.core.errors import ArtifactError
-from spin.core.plan import padded_batches
+from spin.core.plan import padded_batches, prompt_hash
 from spin.core.schema import tensor_column, tensor_field
 from spin.diffusion.checkpoint import load_vae
 from spin.miniature.dataset import SPLITS
 from spin.prepare.picture_size import TEXT_BATCH, picture_batch
-from spin.prepare.rows import Pixels, TargetData, prompt_hash
+from spin.prepare.rows import Pixels, TargetData
 
 Floats = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -49,6 +50,7 @@ def write_latents(
         while chunk := list(islice(pictures, picture_batch(size))):
             numbers, values = [number for number, _ in chunk], _encode(vae, [p for _, p in chunk], size, device)
             if posteriors is None:
+                os.posix_fallocate(scratch.fileno(), 0, 4 * total * values[0].size)  # a full disk is told here
                 posteriors = np.memmap(scratch, np.float32, "w+", shape=(total, *values.shape[1:]))
             posteriors[numbers] = values
             done += len(chunk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +34,7 @@ def write_held_out(path: Path, data: TargetData, *, size: int) -> None:
     numbers = [number for number, row in enumerate(data.rows) if row.split in HELD_OUT_SPLITS]
     position = {number: index for index, number in enumerate(numbers)}
     with tempfile.TemporaryFile(dir=path.parent) as scratch:
+        os.posix_fallocate(scratch.fileno(), 0, 3 * len(numbers) * size**2)  # a full disk is told here, not by SIGBUS
         pixels = np.memmap(scratch, np.uint8, "w+", shape=(len(numbers), size, size, 3))
         for number, picture in data.pictures(size, HELD_OUT_SPLITS):
             pixels[position[number]] = picture

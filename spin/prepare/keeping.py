@@ -6,12 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from spin.core.store import commit, discard, is_intact, is_whole
-
-
-def stands(artifact: Path, identity: Mapping[str, Any]) -> bool:
-    """Made from the same things, and every byte as it was written: what a reader refuses is made anew."""
-    return is_whole(artifact, identity=identity) and is_intact(artifact)
+from spin.core.store import commit, stands
 
 
 def keep(
@@ -26,6 +21,5 @@ def keep(
     """Commit an artifact unless it stands; true where this call made it."""
     if stands(artifact, identity):
         return False
-    discard(artifact)
     commit(artifact, write, kind=kind, digest=digest, identity=identity, environment=environment)
     return True

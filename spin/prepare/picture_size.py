@@ -13,25 +13,19 @@ _PIXELS_PER_BATCH: Final = 1 << 20
 
 
 def picture_size(base: Path, *, resolution: int | None) -> int:
-    """data.resolution, or else UNet sample size x VAE factor; SD-1.5: 64 x 8 = 512 pixels.
+    """The model's own side, UNet sample size x VAE factor; SD-1.5: 64 x 8 = 512 pixels.
 
     The VAE's factor is 2 to the number of its halvings: 4 blocks, 3 halvings, factor 8.
     """
     factor = 2 ** (len(_read(base / "vae" / "config.json", "block_out_channels")) - 1)
-    if resolution is None:
-        sample_size = _read(base / "unet" / "config.json", "sample_size")
-        if not isinstance(sample_size, int):
-            problem = f"the model has no square size of its own (sample_size {sample_size})"
-            raise ConfigError(problem, where="data.resolution", fix="set data.resolution")
-        return sample_size * factor
-    if resolution % factor:
-        near = max(round(resolution / factor), 1) * factor
-        raise ConfigError(
-            f"{resolution} is not a multiple of {factor}, which the model's VAE needs",
-            where="data.resolution",
-            fix=f"set it to {near}",
-        )
-    return resolution
+    sample_size = _read(base / "unet" / "config.json", "sample_size")
+    if not isinstance(sample_size, int):
+        problem = f"the model has no square size of its own (sample_size {sample_size})"
+        raise ConfigError(problem, where="model.base", fix="use a model with a square sample_size")
+    own = sample_size * factor
+    if resolution not in (None, own):  # the opponent draws at the model's own size: both sides must agree
+        raise ConfigError(f"{resolution} is not the model's own {own}", where="data.resolution", fix="set it to null")
+    return own
 
 
 def picture_batch(size: int) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from spin.core.plan import identity_hash
+from spin.core.plan import identity_hash, prompt_hash
 from spin.miniature.world import Split
 
 Pixels = npt.NDArray[np.uint8]
@@ -69,11 +69,6 @@ class TargetData:
         """Digest of the rows, their splits and the pictures' size; 64 hex digits."""
         members = sorted(f"{row.sample_id} {row.split}" for row in self.rows)
         return identity_hash("data", PREPARATION, size, *members)
-
-
-def prompt_hash(caption: str) -> str:
-    """Identity of a caption, 32 hex digits."""
-    return identity_hash("prompt", caption)[:32]
 
 
 def sample_id(image: bytes, caption: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from spin.core.plan import seed_of
-from spin.core.statistics import Estimate, mean_interval, median, paired_difference, win_rate
+from spin.core.statistics import Estimate, mean_interval, median, paired_difference, paired_win_rate
 from spin.report.reading import Evaluation, Run, Stage
 from spin.report.request import Against, Cell, Column, Comparison, ScoreRow
 
@@ -210,5 +210,5 @@ def _compare(column: Column, subject: Subject, other: Subject, against: Against,
         return None
     a, b = [mine[prompt] for prompt in prompts], [theirs[prompt] for prompt in prompts]
     own = seed_of("difference", seed, column.metric, subject.name, other.name)
-    wins = None if column.metric == DENOISING else win_rate(a, b)
+    wins = None if column.metric == DENOISING else paired_win_rate(a, b, seed=own, resamples=RESAMPLES)
     return Comparison(against, other.label, paired_difference(a, b, seed=own, resamples=RESAMPLES), wins)

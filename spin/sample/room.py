@@ -24,7 +24,7 @@ from spin.core.plan import Plan, padded_batches
 from spin.core.planning import read_plan, read_shard_rows
 from spin.core.progress import Progress, silent
 from spin.core.schema import IMAGE_TYPE, content_digest, image_schema, tensor_column, tensor_field, write_table
-from spin.core.store import commit, discard, is_intact, is_whole, verify
+from spin.core.store import commit, stands, verify
 from spin.diffusion.pictures import encode_png
 from spin.sample.opponent import Drawn, Opponent, resident_opponent
 from spin.sample.request import SampleRequest, SampleResult
@@ -37,7 +37,8 @@ def run(request: SampleRequest, *, progress: Progress = silent) -> SampleResult:
     stage = StageFolder(request.stage)
     plan = read_plan(stage)
     _refuse_unknown_shards(request, plan, stage)
-    missing = [shard for shard in request.shards if not _stands(stage, shard, request, plan)]
+    identity = shard_identity(request, plan)
+    missing = [shard for shard in request.shards if not stands(stage.samples(shard), identity)]
     if not missing:
         return SampleResult((), 0, time.perf_counter() - start)
     verify(stage.plan_rows)
@@ -74,15 +75,6 @@ def _refuse_unknown_shards(request: SampleRequest, plan: Plan, stage: StageFolde
         raise ArtifactError(
             f"no shard {unknown[0]}", where=str(stage.plan), fix=f"name a shard from 0 to {plan.shards - 1}"
         )
-
-
-def _stands(stage: StageFolder, shard: int, request: SampleRequest, plan: Plan) -> bool:
-    """Whether a shard need not be made; one that is damaged or of another opponent gives way."""
-    path = stage.samples(shard)
-    if is_whole(path, identity=shard_identity(request, plan)) and is_intact(path):
-        return True
-    discard(path)
-    return False
 
 
 def _make_shard(

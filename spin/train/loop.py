@@ -15,6 +15,7 @@ from spin.core.layout import StageFolder
 from spin.core.plan import Visit, visits
 from spin.diffusion.checkpoint import latent_scaling, load_schedule
 from spin.diffusion.text import TextEmbeddings
+from spin.train.health import health
 from spin.train.held_out import HeldOut
 from spin.train.log import log_row
 from spin.train.networks import Networks, load_networks
@@ -61,10 +62,12 @@ class Loop:
         self._keep(step)
 
     def note(self) -> str:
-        """The newest step in a few words."""
+        """The newest step in a few words, and the first thing an experienced eye would say of it."""
         row = self.done.log[-1]
         text = f"loss {row['loss']:.4f}"
-        return text if row["accuracy"] is None else f"{text}, accuracy {row['accuracy']:.2f}"
+        if row["accuracy"] is not None:
+            text += f", accuracy {row['accuracy']:.2f}"
+        return "; ".join([text, *health(self.done.log, self.done.held_out)[:1]])
 
     def _set_learning_rate(self, step: int) -> float:
         settings = self.settings
@@ -86,14 +89,15 @@ class Loop:
         overflow = self.networks.tensors.scaler is not None  # the scaler skips the step and halves its scale
         if finite.all() and (overflow or torch.isfinite(norm)):
             return
-        if self.done.step > 0:
+        sound = all(bool(torch.isfinite(parameter).all()) for parameter in self.networks.parameters)
+        if self.done.step > 0 and sound:
             save_state(self.stage, self.networks.tensors, self.done, self.identity)
         names = [self.step_of.pairs.sample_ids[visit.row] for visit in batch]
         broken = [name for name, ok in zip(names, finite.tolist(), strict=True) if not ok]
         raise TrainingError(
             f"loss or gradient is not finite at step {step}; samples {', '.join((broken or names)[:_NAMED])}",
             where=str(self.stage.path),
-            fix=f"the state of step {self.done.step} is kept; lower the learning rate or remove those rows",
+            fix=f"the state of step {self.done.step} is kept; start a new run (--set run.name=NAME) with a lower lr",
         )
 
     def _keep(self, step: int) -> None:

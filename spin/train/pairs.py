@@ -76,7 +76,7 @@ def read_generated(stage: StageFolder, *, scaling: float, shift: float) -> tuple
             raise ArtifactError(
                 f"shard {shard} holds other rows than its plan",
                 where=str(path),
-                fix=f"spin-diffusion sample-shard {stage.path.parent.name} {stage.name} {shard}",
+                fix=f"spin-diffusion sample-shard {stage.path.parent.name} {int(stage.name.split('-')[-1])} {shard}",
             )
         tables.append(table)
     keys = [key for t in tables for key in zip(t["sample_id"].to_pylist(), t["draw"].to_pylist(), strict=True)]

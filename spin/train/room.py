@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from spin.core.layout import StageFolder
 from spin.core.planning import read_plan
 from spin.core.progress import Progress, silent
 from spin.core.schema import HELD_OUT_LOG, TIMING, TRAINING_LOG, add_digests, write_rows
-from spin.core.store import Manifest, commit, discard, is_intact, is_whole, read_manifest
+from spin.core.store import Manifest, commit, read_manifest, stands
 from spin.diffusion.checkpoint import model_digest, write_checkpoint
 from spin.train.health import health
 from spin.train.loop import Loop
@@ -31,7 +30,7 @@ def run(request: TrainRequest, *, progress: Progress = silent) -> TrainResult:
     stage, settings = StageFolder(request.stage), request.settings
     checkpoint = stage.checkpoint(settings.steps)
     identity = training_identity(request)
-    if all(_stands(path, identity) for path in (stage.training_log, stage.held_out_log, checkpoint)):
+    if all(stands(path, identity) for path in (stage.training_log, stage.held_out_log, checkpoint)):
         digest = _manifest(checkpoint).content_digest
         return TrainResult(checkpoint, digest, 0, 0, time.perf_counter() - start, ())
     loop = Loop(request, identity)
@@ -80,7 +79,7 @@ def _finish(loop: Loop, checkpoint: Path) -> None:
     _commit_log(loop, stage.training_log, TRAINING_LOG, loop.done.log)
     _commit_log(loop, stage.held_out_log, HELD_OUT_LOG, loop.done.held_out)
     _commit_log(loop, stage.timing, TIMING, loop.done.timing)
-    _commit_anew(
+    commit(
         checkpoint,
         lambda folder: write_checkpoint(folder, base=loop.request.start, unet=tensors.unet),
         kind="checkpoint",
@@ -100,29 +99,7 @@ def _environment(loop: Loop) -> dict[str, Any]:
 
 
 def _commit_log(loop: Loop, path: Path, schema: pa.Schema, rows: list[dict[str, Any]]) -> None:
-    _commit_anew(
-        path, lambda target: write_rows(target, schema, rows), kind=path.stem, digest=None, identity=loop.identity
-    )
-
-
-def _commit_anew(
-    artifact: Path,
-    write: Callable[[Path], None],
-    *,
-    kind: str,
-    digest: Callable[[Path], str] | None,
-    identity: Mapping[str, Any],
-    environment: Callable[[], Mapping[str, Any]] | None = None,
-) -> None:
-    """Commit in place of what other settings made or what is damaged: a commit alone keeps what it finds."""
-    if not _stands(artifact, identity):
-        discard(artifact)
-    commit(artifact, write, kind=kind, digest=digest, identity=identity, environment=environment)
-
-
-def _stands(artifact: Path, identity: Mapping[str, Any]) -> bool:
-    """Made from the same things, and every byte as it was written."""
-    return is_whole(artifact, identity=identity) and is_intact(artifact)
+    commit(path, lambda target: write_rows(target, schema, rows), kind=path.stem, identity=loop.identity)
 
 
 def _manifest(artifact: Path) -> Manifest:

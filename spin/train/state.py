@@ -15,7 +15,7 @@ from torch import nn
 
 from spin.core.layout import StageFolder, step_name
 from spin.core.schema import HELD_OUT_LOG, TIMING, TRAINING_LOG, read_table, write_rows
-from spin.core.store import commit, discard, is_intact, is_whole
+from spin.core.store import commit, discard, stands
 
 _KEPT: Final = 2
 
@@ -67,7 +67,7 @@ def load_newest_state(stage: StageFolder, tensors: Tensors, identity: Mapping[st
     """Load the newest whole state made from the same inputs; step 0 where there is none."""
     for step in reversed(_states(stage)):
         folder = stage.state(step)
-        if is_whole(folder, identity=identity) and is_intact(folder):
+        if stands(folder, identity):
             return _load(folder, step, tensors)
         discard(folder)
     return Progressed()

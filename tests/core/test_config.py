@@ -131,7 +131,7 @@ def test_there_is_no_iteration_beyond_a_list():
         ("train.beta=[]", "must not be empty"),
         ("train.lr=2", "must be at most 1, got 2"),
         ("train.steps=1.0", "expected a whole number, got 1.0"),
-        ("train.steps=-1", "must be at least 0, got -1"),
+        ("train.steps=-1", "must be at least 1, got -1"),
         ("train.adam_beta1=1", "must be below 1, got 1"),
         ("train.adam_beta1=true", "expected a number, got true"),
         ("train.batch_size=true", "expected a whole number, got true"),

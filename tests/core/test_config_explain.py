@@ -31,7 +31,12 @@ def test_a_number_per_iteration_is_told():
         ("data.resolution", "whole number or null", "null", "at least 8, at most 8192, a multiple of 8"),
         ("train.adam_beta1", "number", "0.9", "at least 0, below 1"),
         ("train.flip", "true or false", "false", ""),
-        ("evaluation.scorers", "auto or list of alignment, aesthetic, attributes, frechet, diversity", "auto", ""),
+        (
+            "evaluation.scorers",
+            "auto or list of alignment, aesthetic, attributes, frechet, frechet_clean, diversity",
+            "auto",
+            "",
+        ),
         ("preset", "text or null", "null", "the name of a preset"),
     ],
 )

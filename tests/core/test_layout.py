@@ -3,7 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from spin.core.config import load_config
-from spin.core.layout import RESERVED_NAMES, RunsRoot, iteration_name, manifest_path, shard_name, step_name
+from spin.core.config_rules import RESERVED_RUN_NAMES
+from spin.core.layout import RunsRoot, iteration_name, manifest_path, shard_name, step_name
 
 ROOT = RunsRoot(Path("runs"))
 
@@ -22,7 +23,6 @@ def test_the_paths_are_those_that_the_design_promises() -> None:
     assert str(stage.state(25)) == "runs/sd15/iteration-01/train/state/step-000025"
     assert str(stage.plan_rows) == "runs/sd15/iteration-01/plan.parquet"
     assert str(run.record) == "runs/sd15/run.json"
-    assert str(run.base) == "runs/sd15/iteration-00/base.json"
     assert str(run.sft.training_log) == "runs/sd15/sft/train/log.parquet"
 
 
@@ -31,7 +31,7 @@ def test_what_runs_share_is_named_by_digests_and_lies_outside_every_run() -> Non
     evaluation = ROOT.evaluation("s" * 64, "test", "single", "0f3a")
     assert str(cache.latents) == f"runs/cache/real/{'d' * 16}-{'m' * 16}/real.parquet"
     assert str(evaluation.scores(0)) == f"runs/evaluations/{'s' * 16}/test.single.0f3a/scores/shard-00000.parquet"
-    assert {path.relative_to(ROOT.path).parts[0] for path in (cache.path, evaluation.path)} == RESERVED_NAMES
+    assert {path.relative_to(ROOT.path).parts[0] for path in (cache.path, evaluation.path)} == set(RESERVED_RUN_NAMES)
 
 
 def test_the_manifest_stands_beside_its_artifact_so_that_a_checkpoint_stays_a_plain_folder() -> None:
@@ -43,7 +43,7 @@ def test_the_manifest_stands_beside_its_artifact_so_that_a_checkpoint_stays_a_pl
 def test_no_two_artifacts_of_a_run_share_a_path() -> None:
     run = ROOT.run("a")
     stages = [run.iteration(number) for number in range(3)] + [run.sft]
-    paths = [run.record, run.prompts, run.quarantine, run.report, run.metrics, run.base]
+    paths = [run.record, run.prompts, run.quarantine, run.report, run.metrics]
     for stage in stages:
         paths += [stage.plan, stage.plan_rows, stage.training_log, stage.held_out_log]
         paths += [make(n) for make in (stage.samples, stage.checkpoint, stage.state) for n in (0, 1)]
@@ -51,4 +51,4 @@ def test_no_two_artifacts_of_a_run_share_a_path() -> None:
 
 
 def test_the_default_run_is_not_named_like_a_shared_folder() -> None:
-    assert load_config("miniature").run.name not in RESERVED_NAMES
+    assert load_config("miniature").run.name not in RESERVED_RUN_NAMES

@@ -21,7 +21,7 @@ from spin.miniature.build import (
 from spin.miniature.judges import AestheticJudge, AlignmentJudge
 from spin.miniature.world import parse_caption, pretraining_attributes
 
-TINY = Budget(corpus_images=96, decoder_steps=2, judge_steps=2, unet_steps=2)
+TINY = Budget(corpus_images=96, decoder_steps=2, judge_steps=2, unet_cycles=(1, 1))
 PARTS = ("vae", "aesthetic", "alignment", "unet", "text_encoder")
 
 

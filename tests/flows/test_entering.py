@@ -1,0 +1,57 @@
+"""What is refused before anything is spent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.entering import check_sources, only_one
+from spin.core.config import load_config
+from spin.core.errors import ConfigError
+from spin.core.layout import RunsRoot
+
+from .conftest import Played
+
+
+def test_two_commands_on_one_run_exclude_each_other(tmp_path: Path) -> None:
+    folder = RunsRoot(tmp_path).run("tiny")
+    with only_one(folder):
+        with pytest.raises(ConfigError, match="'tiny' is being worked on"), only_one(folder):
+            pass
+        with only_one(RunsRoot(tmp_path).run("other")):
+            pass
+    with only_one(folder):
+        pass
+
+
+def test_a_server_named_by_a_file_in_the_folder_is_refused_unasked(tmp_path: Path) -> None:
+    (tmp_path / "prefect.toml").write_text('[api]\nurl = "http://127.0.0.1:9/api"\n')
+    script = Path(sys.executable).with_name("spin-diffusion")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    done = subprocess.run([script, "demo"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines() == [
+        "a settings file in this folder points Prefect at http://127.0.0.1:9/api; "
+        "set PREFECT_API_URL to use that server, or run in another folder"
+    ]
+
+
+def test_check_names_data_and_models_that_are_not_there(tmp_path: Path) -> None:
+    own = ["data.source=imagefolder", f"data.path={tmp_path}/nowhere", "data.target=winners"]
+    with pytest.raises(ConfigError, match="nowhere: no such folder"):
+        check_sources(load_config("miniature", overrides=own))
+    with pytest.raises(ConfigError, match=r"model\.base: /nope"):
+        check_sources(load_config("miniature", overrides=["model.base=/nope"]))
+    check_sources(load_config("miniature"))
+
+
+@pytest.mark.parametrize("override", ["run.name=other", "evaluation={prompts: 5}", "data.rows=3", "train.beta=2"])
+def test_evaluate_takes_only_settings_of_the_evaluation(played: Played, override: str) -> None:
+    from flows.past_run import PastRun
+
+    with pytest.raises(ConfigError, match=r"only evaluation\.\* and execution\.\*"):
+        PastRun.open(str(played.root), "tiny", [override])
