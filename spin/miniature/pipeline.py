@@ -1,4 +1,4 @@
-"""The miniature base model: every part a stock diffusers or transformers class, 3.1 M parameters.
+"""The miniature base model: every part a stock diffusers or transformers class, 3.2 M parameters.
 
 What is saved opens with `StableDiffusionPipeline.from_pretrained(path)`.
 """

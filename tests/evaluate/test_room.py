@@ -324,3 +324,10 @@ def test_progress_counts_pictures_then_draws(ask: Ask) -> None:
     drawn, denoised = ([h[:2] for h in heard if h[2] == word] for word in ("drawn", "denoised"))
     assert drawn == [(4, 6), (6, 6)]
     assert denoised == [(4, 18), (8, 18), (12, 18), (16, 18), (18, 18)]
+
+
+def test_bfloat16_measures_the_same_error_to_its_own_precision(evaluated: Evaluated, ask: Ask) -> None:
+    exact = read_table(EvaluationFolder(evaluated[1].folder).denoising)["error"].to_pylist()
+    half = read_table(EvaluationFolder(run(ask(dtype="bfloat16")).folder).denoising)["error"].to_pylist()
+    assert half == pytest.approx(exact, rel=0.05)
+    assert half != exact
