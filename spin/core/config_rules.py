@@ -37,9 +37,9 @@ def broken_rules(tree: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
     if isinstance(train, Mapping) and type(iterations) is int:
         for name in ("beta", "lr", "steps"):
             value = train.get(name)
-            if isinstance(value, list | tuple) and len(value) not in (0, iterations):
-                way = "give one number" if iterations == 0 else f"give {iterations}, or one number for all"
-                broken.append((("train", name), f"has {len(value)} values, but iterations is {iterations}; {way}"))
+            if isinstance(value, list | tuple) and 0 < len(value) < iterations:
+                problem = f"has {len(value)} values, but iterations is {iterations}"
+                broken.append((("train", name), f"{problem}; give {iterations}, or one number for all"))
     if isinstance(data, Mapping):
         broken += _broken_data_rules(data)
     return broken

@@ -18,7 +18,7 @@ _HEAD: Final = """\
 _FOR_A_FEW_MINUTES: Final = {
     "iterations": 1,
     "sft": {"steps": 200},
-    "train": {"steps": 80},
+    "train": {"steps": 80, "lr": 3e-5},
     "evaluation": {"prompts": 128},
 }
 _ONLY_IN_THE_MINIATURE: Final = ("data.target",)

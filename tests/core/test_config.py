@@ -33,7 +33,8 @@ def written(tmp_path, monkeypatch):
 
 
 def test_the_miniature_preset_writes_out_every_default():
-    assert load_config("miniature") == Config()
+    preset = load_config("miniature", overrides=["train.lr=3e-5"])  # its own are one for each of three rounds
+    assert preset == Config()
     text = Path("configs/miniature.yaml")
     text = (Path(__file__).parents[2] / text).read_text(encoding="utf-8")
     leaves = [line for line in text.splitlines() if line.partition("#")[0].rstrip().partition(": ")[2]]
@@ -64,7 +65,7 @@ def test_the_papers_preset_asks_kindly_for_the_data():
 def test_the_sft_preset_is_the_miniature_without_self_play():
     config = load_config("sft")
     assert (config.iterations, config.run.name) == (0, "sft")
-    assert config.train == Config().train
+    assert config.train == load_config("miniature").train
 
 
 def test_a_file_may_hold_only_some_keys(written):
@@ -200,19 +201,18 @@ def test_a_wrong_override_names_itself(override, line):
     assert found.startswith(line)
 
 
-def test_a_list_must_be_as_long_as_the_iterations(written):
-    assert problems(written("iterations: 2\ntrain:\n  beta: [1, 2, 3]\n")) == [
-        "c.yaml:3:9: train.beta: has 3 values, but iterations is 2; give 2, or one number for all"
+def test_a_list_must_reach_to_the_last_iteration(written):
+    assert problems(written("iterations: 3\ntrain:\n  beta: [1, 2]\n")) == [
+        "c.yaml:3:9: train.beta: has 2 values, but iterations is 3; give 3, or one number for all"
     ]
-    assert problems("miniature", ["iterations=0", "train.lr=[1]"]) == [
-        "--set train.lr=[1]: has 1 values, but iterations is 0; give one number"
-    ]
+    longer = load_config(written("iterations: 1\ntrain:\n  beta: [1, 2, 3]\n"))  # fewer rounds of a recipe
+    assert longer.train.at(1).beta == 1
 
 
 def test_the_newer_of_two_values_that_clash_is_named():
-    lines = problems("sd15-paper", ["data.path=x", "iterations=2"])
+    lines = problems("sd15-paper", ["data.path=x", "iterations=4"])
     assert [line.split(":")[:2] for line in lines] == [
-        ["--set iterations=2", f" train.{name}"] for name in ("beta", "lr", "steps")
+        ["--set iterations=4", f" train.{name}"] for name in ("beta", "lr", "steps")
     ]
 
 
