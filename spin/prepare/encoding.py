@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from spin.core.errors import ArtifactError
 from spin.core.plan import padded_batches, prompt_hash
@@ -78,6 +79,7 @@ def write_text(path: Path, data: TargetData, *, base: Path, device: str, threads
 
 def load_text_encoder(base: Path, *, device: str) -> tuple[CLIPTextModel, CLIPTokenizer]:
     """The base model's text encoder in float32, and its tokenizer."""
+    disable_progress_bar()  # transformers' own; the room tells its progress itself
     try:
         encoder = CLIPTextModel.from_pretrained(base, subfolder="text_encoder", dtype=torch.float32)
         tokenizer = CLIPTokenizer.from_pretrained(base, subfolder="tokenizer")

@@ -111,16 +111,37 @@ def test_a_checkpoint_opens_in_plain_diffusers_with_the_new_unet(world: World, t
     assert opened.unet.dtype == torch.float32
 
 
-def test_unchanged_parts_are_hard_linked_and_the_base_is_left_alone(base: Path, tmp_path: Path) -> None:
+def test_a_base_is_copied_and_left_alone(base: Path, tmp_path: Path) -> None:
     (base / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"another precision of the old weights")
     before = fingerprint(base)
     write_checkpoint(tmp_path / "new", base=base, unet=load_unet(base, device="cpu"))
     assert fingerprint(base) == before
-    for part in ("model_index.json", "vae/diffusion_pytorch_model.safetensors", "tokenizer/tokenizer.json"):
-        assert (tmp_path / "new" / part).samefile(base / part)
-    for part in ("unet/config.json", "unet/diffusion_pytorch_model.safetensors"):
+    for part in ("vae/diffusion_pytorch_model.safetensors", "tokenizer/tokenizer.json"):
+        assert (tmp_path / "new" / part).read_bytes() == (base / part).read_bytes()
         assert not (tmp_path / "new" / part).samefile(base / part)
     assert len(list((tmp_path / "new" / "unet").iterdir())) == 2
+
+
+def test_unchanged_parts_are_hard_linked_between_our_own_checkpoints(base: Path, tmp_path: Path) -> None:
+    unet = load_unet(base, device="cpu")
+    commit(tmp_path / "one", lambda folder: write_checkpoint(folder, base=base, unet=unet), kind="checkpoint")
+    write_checkpoint(tmp_path / "two", base=tmp_path / "one", unet=unet)
+    for part in ("vae/diffusion_pytorch_model.safetensors", "tokenizer/tokenizer.json"):
+        assert (tmp_path / "two" / part).samefile(tmp_path / "one" / part)
+    for part in ("unet/config.json", "unet/diffusion_pytorch_model.safetensors"):
+        assert not (tmp_path / "two" / part).samefile(tmp_path / "one" / part)
+
+
+def test_a_checkpoint_leaves_out_what_is_not_the_model(base: Path, tmp_path: Path) -> None:
+    (base / "v1-5-pruned.ckpt").write_bytes(b"somebody's other file")
+    index = json.loads((base / "model_index.json").read_text())
+    index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    (base / "model_index.json").write_text(json.dumps(index | {"requires_safety_checker": True}))
+    write_checkpoint(tmp_path / "new", base=base, unet=load_unet(base, device="cpu"))
+    written = json.loads((tmp_path / "new" / "model_index.json").read_text())
+    assert (written["safety_checker"], written["requires_safety_checker"]) == ([None, None], False)
+    assert not (tmp_path / "new" / "v1-5-pruned.ckpt").exists()
+    DiffusionPipeline.from_pretrained(tmp_path / "new")
 
 
 def test_equal_weights_give_equal_files_wherever_they_come_from(base: Path, tmp_path: Path) -> None:

@@ -23,17 +23,14 @@ def test_the_models_own_size_is_its_latents_side_times_the_vae_factor(base: Path
     assert picture_size(model(tmp_path, 64, blocks=3), resolution=None) == 256
 
 
-def test_a_resolution_wins_over_the_models_own_size(base: Path) -> None:
-    assert picture_size(base, resolution=64) == 64
+def test_only_the_models_own_resolution_is_taken(base: Path) -> None:
+    assert picture_size(base, resolution=32) == 32
+    with pytest.raises(ConfigError, match=r"data.resolution: 64 is not the model's own 32; set it to null"):
+        picture_size(base, resolution=64)
 
 
-def test_a_resolution_that_the_vae_cannot_halve_is_refused(base: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data.resolution: 60 is not a multiple of 8.*; set it to 64"):
-        picture_size(base, resolution=60)
-
-
-def test_a_model_without_a_square_size_asks_for_a_resolution(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no square size of its own.*set data.resolution"):
+def test_a_model_without_a_square_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no square size of its own.*use a model with a square sample_size"):
         picture_size(model(tmp_path, [64, 96]), resolution=None)
 
 

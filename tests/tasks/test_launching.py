@@ -67,9 +67,12 @@ def test_an_interrupt_ends_the_whole_process_group(tmp_path: Path) -> None:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 
+    # a shell's background job starts with SIGINT ignored; a flow on a terminal does not
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         launching._run_process([sys.executable, "-c", program], lambda *_, **__: None)
+    signal.signal(signal.SIGINT, before)
     grandchild = int(note.read_text())
     deadline = time.monotonic() + 10
     while psutil.pid_exists(grandchild) and psutil.Process(grandchild).status() != psutil.STATUS_ZOMBIE:

@@ -102,7 +102,9 @@ def test_values_do_not_depend_on_the_micro_batch(make_step: MakeStep, gradient_c
     whole = step.measure(BATCH)
     parts = Measured.join([step.measure([visit]) for visit in BATCH])
     for name in ("loss", "real", "margin", "generated", "real_opponent", "generated_opponent"):
-        torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-4, atol=1e-5)
+        # an error is float32, rounded at 6e-8; the margin is beta / 2 = 500 times a difference of four of them
+        tolerance = 1e-4 if name in ("loss", "margin") else 1e-6
+        torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-4, atol=tolerance)
     assert whole.margin is not None
     assert whole.margin.abs().min() > 0
 
