@@ -40,7 +40,7 @@ def about() -> None:
 
 @app.command()
 def demo(overrides: Overrides = None) -> None:
-    """Play three rounds of self-play in the embedded miniature world; about five minutes on two cores."""
+    """Play three rounds of self-play in the embedded miniature world; about two minutes on two cores."""
     _run(load_config("miniature", overrides=overrides or []))
 
 

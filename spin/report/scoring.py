@@ -121,10 +121,11 @@ def _columns(subjects: list[Subject]) -> list[Column]:
 def _column(metric: str, subjects: list[Subject], *, per_prompt: bool) -> Column:
     per_subject = [list(s.values.get(metric, {}).values()) if per_prompt else [s.set_values[metric]]
                    for s in subjects if metric in (s.values if per_prompt else s.set_values)]  # fmt: skip
+    sizes = min if metric == DENOISING else max  # a base far off must not hide what comes after
     return Column(
         metric=metric,
         title=_TITLES.get(metric, metric.replace("_", " ").capitalize()),
-        digits=_digits(max(abs(sum(values) / len(values)) for values in per_subject)),
+        digits=_digits(sizes(abs(sum(values) / len(values)) for values in per_subject)),
         lower_is_better=metric in _LOWER_IS_BETTER,
         per_prompt=per_prompt,
         percent=metric == "attributes",

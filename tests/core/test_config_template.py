@@ -26,7 +26,7 @@ def test_the_template_loads_and_keeps_the_path(tmp_path, data_path):
     file.write_text(commented_template(data_path, source="imagefolder", run_name="mine"), encoding="utf-8", newline="")
     config = load_config(file)
     assert (config.data.path, config.data.source, config.run.name) == (data_path, "imagefolder", "mine")
-    assert (config.iterations, config.sft.steps, config.train.steps) == (1, 200, 80)
+    assert (config.iterations, config.sft.steps, config.train.steps) == (1, 600, 80)
 
 
 @pytest.mark.parametrize("run_name", ["2024", "true", "null", "1e5"])
