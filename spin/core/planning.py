@@ -17,7 +17,7 @@ from spin.core.errors import ArtifactError, DataError
 from spin.core.layout import StageFolder
 from spin.core.plan import Plan, PlanRow, image_seed, plan_rows, shard_count
 from spin.core.schema import PLAN_ROWS, content_digest, read_table
-from spin.core.store import commit, is_intact, is_whole, read_manifest, verify
+from spin.core.store import commit, read_manifest, stands, verify
 
 
 def write_plan(
@@ -49,7 +49,7 @@ def write_plan(
     ids, hashes = _train_columns(prompts)
     if not len(ids):
         raise DataError("holds no train rows", where=str(prompts), fix="add images, or lower data.held_out_share")
-    if not _stands(stage.plan_rows, identity):
+    if not stands(stage.plan_rows, identity):
         rows = plan_rows(
             rows=len(ids), reads=reads, draws=draws, shard_size=shard_size, run_seed=run_seed, stage=stage.name
         )
@@ -117,11 +117,6 @@ def _train_columns(prompts: Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     return table["sample_id"], table["prompt_hash"]
 
 
-def _stands(artifact: Path, identity: dict[str, Any]) -> bool:
-    """Made from the same things, and every byte as written: what `read_plan` refuses is made again."""
-    return is_whole(artifact, identity=identity) and is_intact(artifact)
-
-
 def _tables(
     rows: Iterator[PlanRow],
     ids: pa.ChunkedArray,
@@ -157,7 +152,7 @@ def _commit_rows(artifact: Path, tables: Iterator[pa.Table], shard_size: int, id
 
 def _write_header(path: Path, plan: Plan) -> None:
     header = {"plan_hash": plan.plan_hash}
-    if _stands(path, header):
+    if stands(path, header):
         return
     text = json.dumps({**asdict(plan), **header}, indent=1) + "\n"
     commit(path, lambda target: _write_text(target, text), kind="plan", identity=header)

@@ -24,7 +24,7 @@ from spin.core.plan import Plan, padded_batches
 from spin.core.planning import read_plan, read_shard_rows
 from spin.core.progress import Progress, silent
 from spin.core.schema import IMAGE_TYPE, content_digest, image_schema, tensor_column, tensor_field, write_table
-from spin.core.store import commit, stands, verify
+from spin.core.store import commit, stands
 from spin.diffusion.pictures import encode_png
 from spin.sample.opponent import Drawn, Opponent, resident_opponent
 from spin.sample.request import SampleRequest, SampleResult
@@ -41,7 +41,6 @@ def run(request: SampleRequest, *, progress: Progress = silent) -> SampleResult:
     missing = [shard for shard in request.shards if not stands(stage.samples(shard), identity)]
     if not missing:
         return SampleResult((), 0, time.perf_counter() - start)
-    verify(stage.plan_rows)
     opponent = resident_opponent(request)
     total = sum(len(plan.shard_range(shard)) for shard in missing)
     done = 0
