@@ -1,7 +1,8 @@
 """What makes two configs the same run: canonical JSON, a hash, and the list of fields in which two differ.
 
-Where and how the work runs does not change what comes out, so `run.root` and `execution.*` are left out of hash and
-difference; `execution.dtype` and `execution.threads` move bits and stay in.
+Where and how the work runs does not change what comes out, so `run.root`, `execution.*`, and who decides, looks on
+and is told (`gate`, `nightly`, `notification`) are left out of hash and difference; `execution.dtype` and
+`execution.threads` move bits and stay in.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from spin.core.config_sections import Config
 
 ABSENT: Final = "(absent)"
 
-_WITHOUT_EFFECT: Final = ("run.root", "execution.device", "execution.executor", "execution.room")
+_WITH_EFFECT: Final = ("execution.dtype", "execution.threads")
+_WITHOUT_EFFECT: Final = ("run.root", "execution.", "gate.", "nightly.", "notification.")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, o
         key = f"{above}{name}"
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{key}.")
-        elif key not in _WITHOUT_EFFECT:
+        elif key in _WITH_EFFECT or not key.startswith(_WITHOUT_EFFECT):
             yield key, list(value) if isinstance(value, tuple) else value
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 RESERVED_RUN_NAMES: Final = ("cache", "evaluations")  # folders beside the runs, in the runs root
 SCORERS: Final = ("alignment", "aesthetic", "attributes", "frechet", "frechet_clean", "diversity")
+JUDGES: Final = ("alignment", "aesthetic", "attributes")  # of SCORERS, those that see one picture at a time
 
+_CRON: Final = re.compile(r"[0-9*/,\-]+(\s+[0-9A-Za-z*/,\-?L#]+){4}")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RUN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -28,6 +32,32 @@ def check_scorers(value: object) -> object:
     elif value != "auto":
         raise ValueError(f"expected auto, or a list of {', '.join(SCORERS)}; got {str(value)[:40]!r}")
     return value
+
+
+def check_metric(name: str) -> str:
+    if name != "auto" and name not in JUDGES:
+        raise ValueError(f"expected auto, or one of {', '.join(JUDGES)}; got {name[:40]!r}")
+    return name
+
+
+def check_cron(text: str) -> str:
+    if not _CRON.fullmatch(text):
+        raise ValueError(f"expected five fields such as '30 4 * * *'; got {text[:40]!r}")
+    return text
+
+
+def check_timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"no time zone {name[:40]!r}; expected a name such as Europe/Berlin") from None
+    return name
+
+
+def check_variable(name: str) -> str:
+    if not _VARIABLE.fullmatch(name):
+        raise ValueError("expected the name of an environment variable; keep the URL itself out of the config")
+    return name
 
 
 def broken_rules(tree: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:

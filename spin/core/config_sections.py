@@ -8,7 +8,15 @@ from typing import Annotated, Any, Final, Literal, Self, TypedDict, TypeVar, Unp
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic.config import JsonDict
 
-from spin.core.config_rules import broken_rules, check_run_name, check_scorers
+from spin.core.config_rules import (
+    broken_rules,
+    check_cron,
+    check_metric,
+    check_run_name,
+    check_scorers,
+    check_timezone,
+    check_variable,
+)
 from spin.core.errors import ConfigError
 
 MEASURED: Final = "measured in the miniature"
@@ -134,9 +142,18 @@ class ExecutionConfig(Section):
     threads: int = setting(
         1, "torch threads of a room on the CPU", source=f"{MEASURED}: two cost 60 % more", ge=1, le=1024
     )
-    executor: Literal["local"] = setting("local", "who runs the shards", source=CHOSEN)
+    executor: Literal["local", "workers"] = setting(
+        "local", "who does the work: this process (local), or the workers of Prefect's work pools", source=CHOSEN
+    )
     room: Literal["auto", "inline", "process"] = setting(
         "auto", "a room in this process (inline) or in its own (process); auto: inline on CPU", source=CHOSEN
+    )
+    shards_per_child: int = setting(
+        8, "shards that one child flow run carries, its model loaded once", source=CHOSEN, ge=1, le=_MANY
+    )
+    max_attempts: int = setting(2, "child flow runs that are spent on the same shards", source=CHOSEN, ge=1, le=100)
+    train_processes: int | None = setting(
+        None, "processes of a training; null for one on each GPU it may use, one on a CPU", source=CHOSEN, ge=1, le=1024
     )
 
 
@@ -241,8 +258,55 @@ class EvaluationConfig(Section):
     num_inference_steps: int = setting(20, "solver steps an image", source=MEASURED, ge=1, le=1000)
     seed: int = setting(5_775_709, "seed of the scored images", source=f"{PAPER}, protocol", ge=0, le=2**32 - 1)
     batch_size: int = setting(64, "images in one padded micro-batch", source=MEASURED, ge=1, le=_MANY)
+    shard_size: int = setting(128, "images in one shard, the unit of commit and rerun", source=CHOSEN, ge=1, le=_MANY)
     scorers: Scorers = setting("auto", "judges; auto takes those that fit data.source", source=CHOSEN)
     denoising_draws: int = setting(8, "draws of time and noise for each held-out image", source=CHOSEN, ge=1, le=1000)
+
+
+class GateConfig(Section):
+    """Whether a new model goes on to the next iteration, decided after each evaluation."""
+
+    mode: Literal["off", "rules", "person"] = setting(
+        "off", "nobody asks (off), rules decide, or a person does while the run is suspended", source=CHOSEN
+    )
+    metric: Annotated[str, AfterValidator(check_metric)] = setting(
+        "auto",
+        "score whose gain over the model before must exclude 0; auto takes any judge's",
+        source=CHOSEN,
+        limits="auto, or the name of a judge",
+    )
+    limit_hours: float = setting(24.0, "hours that a person has", source=CHOSEN, gt=0, le=8760)
+    default: Literal["go-on", "stop", "go-back"] = setting(
+        "go-on", "what is done where nobody answers in time", source=CHOSEN
+    )
+
+
+class NightlyConfig(Section):
+    """The scheduled evaluation; `deploy` and `serve` read it."""
+
+    cron: Annotated[str, AfterValidator(check_cron)] = setting(
+        "30 4 * * *",
+        "when, in five fields",
+        source="a local hour that no time zone skips or repeats in ten years",
+        limits="minute, hour, day, month, weekday; hours 1 to 3 are skipped or repeated once a year in many zones",
+    )
+    timezone: Annotated[str, AfterValidator(check_timezone)] = setting(
+        "UTC", "time zone of the cron fields", source=CHOSEN, limits="a name of the IANA data base, as Europe/Berlin"
+    )
+    benchmarks: Annotated[tuple[Literal["test", "validation"], ...], _List] = setting(
+        ("test",), "held-out prompts to score", source=CHOSEN
+    )
+
+
+class NotificationConfig(Section):
+    """Who hears of a failed run; `deploy` and `serve` read it."""
+
+    webhook_variable: Annotated[str, AfterValidator(check_variable)] | None = setting(
+        None,
+        "environment variable that holds the URL to call when a run fails; null for none",
+        source="a URL with a token in it must not stand in a config",
+        limits="the name of a variable, not the URL",
+    )
 
 
 class Config(Section):
@@ -257,6 +321,9 @@ class Config(Section):
     sft: SftConfig = Field(default_factory=SftConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    gate: GateConfig = Field(default_factory=GateConfig)
+    nightly: NightlyConfig = Field(default_factory=NightlyConfig)
+    notification: NotificationConfig = Field(default_factory=NotificationConfig)
 
     @model_validator(mode="after")
     def _rules_hold(self) -> Self:
