@@ -20,6 +20,9 @@ class EvaluateRequest:
     num_inference_steps: int
     seed: int
     batch_size: int
+    shard_size: int  # held-out images in one file
+    shards: tuple[int, ...] | None  # None: all of them
+    finish: bool  # after the shards, the numbers of the whole set; every shard must stand then
     scorers: tuple[str, ...]
     denoising_draws: int
     device: str
@@ -33,3 +36,4 @@ class EvaluateResult:
     images_made: int
     images_scored: int  # 0 where the evaluation stood
     seconds: float
+    made: tuple[int, ...] = ()  # shards that this call made something of

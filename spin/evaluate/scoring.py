@@ -48,24 +48,35 @@ def score_pictures(
 
 
 def set_metrics(
-    own: Features, rows: Sequence[HeldOutRow], names: Sequence[str], *, is_data: bool, batch_size: int
+    own: Features,
+    prompts: Sequence[str],
+    names: Sequence[str],
+    *,
+    real: Callable[[], Features] | None,
+    batch_size: int,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of SET_METRICS: each against the real held-out images, or against the clean world, or on its own."""
+    """Rows of SET_METRICS: each against the real held-out images, or against the clean world, or on its own.
+
+    Args:
+        own: features of the set, (N, 64), a row for each of `prompts`.
+        names: metrics to take; names of judges of single images are passed over.
+        real: gives the features of the real images; None where `own` are theirs.
+    """
     if len(own) < _SMALLEST_SET:
         return
-
-    def against_data() -> float:
-        real = score_pictures([row.png for row in rows], rows, (), batch_size=batch_size).features
-        return frechet_distance_of_features(own, real)
-
-    def against_clean() -> float:
-        return frechet_distance_of_features(own, features(clean_reference([row.prompt for row in rows])))
-
     measures: dict[str, Callable[[], float]] = {
-        "frechet": against_data,
-        "frechet_clean": against_clean,
+        "frechet_clean": lambda: frechet_distance_of_features(own, _clean_features(prompts, batch_size)),
         "diversity": lambda: pairwise_diversity(own),
     }
+    if real is not None:  # their distance to themselves is 0 by definition
+        measures["frechet"] = lambda: frechet_distance_of_features(own, real())
     for name in names:
-        if name in measures and not (is_data and name == "frechet"):  # 0 by definition
+        if name in measures:
             yield {"metric": name, "value": measures[name](), "images": len(own)}
+
+
+def _clean_features(prompts: Sequence[str], batch_size: int) -> Features:
+    """Features of faultless pictures of the captions."""
+    pictures = clean_reference(prompts)
+    found = [features(pictures[batch]) for batch in padded_batches(range(len(pictures)), batch_size)]
+    return np.concatenate(found)[: len(pictures)]

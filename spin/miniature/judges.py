@@ -5,11 +5,8 @@ They never see a model's output in training, so a model cannot have shaped them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
-from pathlib import Path
 from typing import Final, TypeVar
 
 import torch
@@ -17,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from spin.miniature.judge_weights import judges_folder
 from spin.miniature.tokenizer import world_words
 from spin.miniature.world import BACKGROUNDS, COLOURS, SHAPES, SIZES
 
@@ -106,17 +104,6 @@ def load_aesthetic_judge() -> AestheticJudge:
     return _load(AestheticJudge(), "aesthetic.safetensors")
 
 
-def judges_digest() -> str:
-    """Digest of the judges' weights: it stands in the identity of every score."""
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_folder().glob("*.safetensors")))).hexdigest()[
-        :16
-    ]
-
-
-def _folder() -> Path:
-    return Path(str(files("spin.miniature"))) / "weights" / "judges"
-
-
 def _load(judge: Judge, name: str) -> Judge:
-    judge.load_state_dict({key: value.float() for key, value in load_file(_folder() / name).items()})
+    judge.load_state_dict({key: value.float() for key, value in load_file(judges_folder() / name).items()})
     return judge.eval().requires_grad_(False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 import torch
 
 from spin.diffusion.checkpoint import load_unet, model_digest, write_checkpoint
+from spin.evaluate import subject
 from spin.evaluate.request import EvaluateRequest, EvaluateResult
 from spin.evaluate.room import run
+from spin.evaluate.subject import Subject
 from tests.world import World
 
 Ask = Callable[..., EvaluateRequest]
@@ -20,13 +23,29 @@ ALL = ("alignment", "aesthetic", "attributes", "frechet", "frechet_clean", "dive
 
 
 def request_for(world: World, folder: Path) -> EvaluateRequest:
-    """The base on six test prompts, two solver steps, batches of four."""
+    """The base on six test prompts, two solver steps, batches of four, all in one shard."""
     return EvaluateRequest(
         runs_root=folder / "runs", subject=world.base, subject_digest=world.base_digest, prompts=world.prompts,
         real=world.cache.path, data_digest="d" * 64, split="test", max_prompts=6, guidance_scale=3.0,
-        num_inference_steps=2, seed=5, batch_size=4, scorers=ALL, denoising_draws=3, device="cpu", dtype="float32",
-        threads=1,
+        num_inference_steps=2, seed=5, batch_size=4, shard_size=1000, shards=None, finish=True, scorers=ALL,
+        denoising_draws=3, device="cpu", dtype="float32", threads=1,
     )  # fmt: skip
+
+
+@contextmanager
+def counted_loads() -> Iterator[list[Path | None]]:
+    """Starts from an empty slot; the folders of the models loaded while it runs."""
+    loads: list[Path | None] = []
+    load = Subject.load
+
+    def counted(request: EvaluateRequest) -> Subject:
+        loads.append(request.subject)
+        return load(request)
+
+    subject._resident.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Subject, "load", counted)
+        yield loads
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,28 +17,14 @@ from spin.diffusion.checkpoint import load_unet, write_checkpoint
 from spin.diffusion.pictures import decode_image
 from spin.evaluate import room
 from spin.evaluate.request import EvaluateRequest, EvaluateResult
-from spin.evaluate.room import evaluation_folder, run
+from spin.evaluate.room import run
 from spin.evaluate.scorers import features, scorer
-from spin.evaluate.subject import Subject
-from tests.evaluate.conftest import Ask
+from spin.evaluate.shards import evaluation_folder, is_finished, missing_shards
+from spin.miniature.judges import load_aesthetic_judge, load_alignment_judge
+from tests.evaluate.conftest import Ask, counted_loads, request_for
 from tests.world import World, fingerprint
 
 Evaluated = tuple[EvaluateRequest, EvaluateResult]
-
-
-@contextmanager
-def counted_loads() -> Iterator[list[Path]]:
-    """Folders of the models loaded while it runs."""
-    loads: list[Path] = []
-    load = Subject.load
-
-    def counted(folder: Path, request: EvaluateRequest) -> Subject:
-        loads.append(folder)
-        return load(folder, request)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Subject, "load", counted)
-        yield loads
 
 
 @pytest.fixture
@@ -53,7 +37,21 @@ def copy(evaluated: Evaluated, tmp_path: Path) -> tuple[EvaluateRequest, Evaluat
 
 
 def artifacts(folder: EvaluationFolder) -> list[Path]:
-    return [folder.images(0), folder.scores(0), folder.set_metrics, folder.denoising]
+    """Of an evaluation in one shard."""
+    return [folder.images(0), folder.scores(0), folder.set_metrics, folder.denoising(0)]
+
+
+def content(folder: EvaluationFolder, shards: int) -> dict[tuple[Any, ...], Any]:
+    """Every picture, score, error and number of an evaluation by what it is of."""
+    found: dict[tuple[Any, ...], Any] = {}
+    for shard in range(shards):
+        for row in read_table(folder.images(shard)).to_pylist():
+            found["image", row["prompt_id"], row["prompt"], row["seed"]] = row["image"]["bytes"]
+        for row in read_table(folder.scores(shard)).to_pylist():
+            found["score", row["prompt_id"], row["seed"], row["scorer"]] = row["score"]
+        for row in read_table(folder.denoising(shard)).to_pylist():
+            found["error", row["prompt_id"], row["draw"], row["timestep"]] = row["error"]
+    return found | {("set", name): value for name, value in set_values(folder).items()}
 
 
 def rows(folder: EvaluationFolder) -> list[dict[str, Any]]:
@@ -76,7 +74,7 @@ def test_a_first_call_makes_and_scores_every_prompt_and_leaves_four_whole_artifa
     assert all(is_intact(path) for path in artifacts(folder))
     assert len(rows(folder)) == 6
     assert read_table(folder.scores(0)).num_rows == 6 * 3
-    assert read_table(folder.denoising).num_rows == 6 * 3
+    assert read_table(folder.denoising(0)).num_rows == 6 * 3
     assert set(set_values(folder)) == {"frechet", "frechet_clean", "diversity"}
 
 
@@ -130,8 +128,8 @@ def test_what_is_lost_or_damaged_is_made_again_with_equal_bytes(
         result = run(request)
     assert {path: path.read_bytes() for path in artifacts(folder)} == whole
     assert all(is_intact(path) for path in artifacts(folder))
-    # pictures with equal digests keep their scores; scores and error need no picture made again
-    assert (result.images_made, result.images_scored, len(loads)) == [(6, 0, 1), (0, 6, 0), (0, 6, 0), (0, 0, 1)][
+    # pictures with equal digests keep their scores; scores, set and error need no picture made again
+    assert (result.images_made, result.images_scored, len(loads)) == [(6, 0, 1), (0, 6, 0), (0, 0, 0), (0, 0, 1)][
         artifact
     ]
 
@@ -158,7 +156,7 @@ def test_the_real_images_are_scored_without_a_model(ask_data: Ask, world: World)
         result = run(ask_data())
     folder = EvaluationFolder(result.folder)
     assert (result.images_made, result.images_scored, loads) == (0, 6, [])
-    assert not folder.denoising.exists()
+    assert not folder.denoising(0).exists()
     real = {row["sample_id"]: row["image"]["bytes"] for row in read_table(world.cache.held_out_images).to_pylist()}
     assert all(row["image"]["bytes"] == real[row["prompt_id"]] for row in rows(folder))
     assert set(set_values(folder)) == {"frechet_clean", "diversity"}
@@ -185,8 +183,8 @@ def test_pictures_do_not_depend_on_how_many_are_asked_for(evaluated: Evaluated, 
     assert rows(few) == rows(folder)[:5]
     scores = {(r["scorer"], r["prompt_id"]): r["score"] for r in read_table(folder.scores(0)).to_pylist()}
     assert all(scores[r["scorer"], r["prompt_id"]] == r["score"] for r in read_table(few.scores(0)).to_pylist())
-    errors = read_table(folder.denoising).to_pylist()
-    assert read_table(few.denoising).to_pylist() == errors[: 5 * 3]
+    errors = read_table(folder.denoising(0)).to_pylist()
+    assert read_table(few.denoising(0)).to_pylist() == errors[: 5 * 3]
 
 
 def test_another_batch_size_gives_the_same_pictures_to_a_grey_level(evaluated: Evaluated, ask: Ask) -> None:
@@ -194,7 +192,7 @@ def test_another_batch_size_gives_the_same_pictures_to_a_grey_level(evaluated: E
     for one, two in zip(rows(folder), rows(single), strict=True):
         pixels = [decode_image(row["image"]["bytes"]).astype(int) for row in (one, two)]
         assert np.abs(pixels[0] - pixels[1]).max() <= 1
-    errors = [read_table(found.denoising)["error"].to_pylist() for found in (folder, single)]
+    errors = [read_table(found.denoising(0))["error"].to_pylist() for found in (folder, single)]
     assert errors[0] == pytest.approx(errors[1], rel=1e-4)
 
 
@@ -224,37 +222,6 @@ def test_stored_pictures_open_with_datasets(evaluated: Evaluated, tmp_path: Path
     assert np.array_equal(np.asarray(opened[5]["image"]), decode_image(rows(folder)[5]["image"]["bytes"]))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"seed": 6}, {"guidance_scale": 1.0}, {"num_inference_steps": 3}, {"split": "validation"}, {"max_prompts": 7},
-        {"denoising_draws": 4}, {"batch_size": 5}, {"dtype": "bfloat16"}, {"scorers": ("alignment",)},
-        {"data_digest": "e" * 64}, {"subject_digest": "f" * 64},
-    ],
-)  # fmt: skip
-def test_whatever_changes_a_number_changes_the_folder(ask: Ask, change: dict[str, Any]) -> None:
-    assert evaluation_folder(ask(**change)).path != evaluation_folder(ask()).path
-
-
-def test_where_a_run_stands_and_how_it_is_computed_changes_nothing(ask: Ask, tmp_path: Path) -> None:
-    folder = evaluation_folder(ask()).path
-    moved = evaluation_folder(ask(runs_root=tmp_path / "moved", subject=tmp_path, threads=7)).path
-    assert moved.relative_to(tmp_path / "moved") == folder.relative_to(tmp_path / "runs")
-
-
-def test_the_judges_digest_stands_in_folder_and_identity(
-    evaluated: Evaluated, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    request, result = evaluated
-    manifest = read_manifest(EvaluationFolder(result.folder).scores(0))
-    assert manifest is not None
-    assert manifest.identity["settings"]["judges"] == room.judges_digest()
-    assert manifest.identity["subject"] == request.subject_digest
-    before = evaluation_folder(ask()).path
-    monkeypatch.setattr(room, "judges_digest", lambda: "other judges")
-    assert evaluation_folder(ask()).path != before
-
-
 def test_no_time_or_host_stands_in_an_artifact_but_in_its_manifest(evaluated: Evaluated) -> None:
     for path in artifacts(EvaluationFolder(evaluated[1].folder)):
         assert not {"seconds", "host"} & set(read_table(path).column_names)
@@ -271,7 +238,7 @@ def test_a_model_that_predicts_nan_is_scored_all_the_same(ask: Ask, broken: dict
     assert all(decode_image(row["image"]["bytes"]).shape == (32, 32, 3) for row in rows(folder))
     assert all(np.isfinite(read_table(folder.scores(0))["score"].to_pylist()))
     assert np.isfinite(list(set_values(folder).values())).all()
-    assert np.isnan(read_table(folder.denoising)["error"].to_pylist()).all()
+    assert np.isnan(read_table(folder.denoising(0))["error"].to_pylist()).all()
     assert run(ask(**broken)).images_made == 0
 
 
@@ -318,16 +285,204 @@ def test_a_damaged_checkpoint_is_not_evaluated(ask: Ask, world: World, tmp_path:
         run(ask(subject=folder, subject_digest="c" * 64))
 
 
-def test_progress_counts_pictures_then_draws(ask: Ask) -> None:
+def test_nothing_depends_on_the_split_into_shards(ask: Ask) -> None:
+    found = []
+    for size, count in ((1000, 1), (7, 2), (4, 4)):
+        result = run(ask(max_prompts=13, shard_size=size))
+        assert (result.made, result.images_made, result.images_scored) == (tuple(range(count)), 13, 13)
+        folder = EvaluationFolder(result.folder)
+        assert len(list(folder.path.rglob("shard-*.parquet"))) == 3 * count
+        found.append(content(folder, count))
+    assert len(found[0]) == 13 + 13 * 3 + 13 * 3 + 3
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.fixture(scope="module")
+def split(world: World, tmp_path_factory: pytest.TempPathFactory) -> EvaluateRequest:
+    """The base on ten prompts in shards of 4, 4 and 2; nobody writes there."""
+    request = replace(request_for(world, tmp_path_factory.mktemp("split")), max_prompts=10, shard_size=4)
+    run(request)
+    return request
+
+
+@pytest.fixture
+def split_copy(split: EvaluateRequest, tmp_path: Path) -> tuple[EvaluateRequest, EvaluationFolder]:
+    """The same, free to damage."""
+    shutil.copytree(split.runs_root, tmp_path / "runs")
+    request = replace(split, runs_root=tmp_path / "runs")
+    return request, evaluation_folder(request)
+
+
+def test_a_lost_shard_is_made_again_and_nothing_else(
+    split_copy: tuple[EvaluateRequest, EvaluationFolder],
+) -> None:
+    request, folder = split_copy
+    before = fingerprint(folder.path)
+    for path in (folder.images(1), folder.scores(1), folder.denoising(1)):
+        discard(path)
+    with counted_loads() as loads:
+        result = run(request)
+    assert (result.made, result.images_made, result.images_scored, len(loads)) == ((1,), 4, 4, 1)
+    after = fingerprint(folder.path)
+    lost = {name for name in before if "shard-00001.parquet" in name}
+    assert len(lost) == 6
+    assert {name for name in after if after[name] != before[name]} - {
+        name for name in before if name.endswith(".lock")
+    } == lost
+    assert {name: after[name][0] for name in lost if name.endswith(".parquet")} == {
+        name: before[name][0] for name in lost if name.endswith(".parquet")
+    }
+
+
+def test_named_shards_are_made_alone_and_the_set_is_measured_when_all_of_them_stand(
+    ask: Ask, split: EvaluateRequest
+) -> None:
+    request = ask(max_prompts=10, shard_size=4)
+    folder = evaluation_folder(request)
+    with counted_loads() as loads:
+        last = run(replace(request, shards=(2,), finish=False))
+        assert (last.made, last.images_made, last.images_scored) == ((2,), 2, 2)
+        assert missing_shards(request) == (0, 1)
+        first = run(replace(request, shards=(1, 0), finish=False))
+        assert (first.made, first.images_made, first.images_scored) == ((0, 1), 8, 8)
+        assert missing_shards(request) == ()
+        assert not folder.set_metrics.exists()
+        whole = run(replace(request, shards=(), finish=True))
+        assert (whole.made, whole.images_made, whole.images_scored) == ((), 0, 0)
+    assert len(loads) == 1
+    assert is_finished(request)
+    whole_at_once = list(evaluation_folder(split).artifacts(3, is_data=False))
+    in_parts = list(folder.artifacts(3, is_data=False))
+    assert len(in_parts) == 10
+    assert [path.read_bytes() for path in in_parts] == [path.read_bytes() for path in whole_at_once]
+
+
+@pytest.mark.parametrize("part", ["images", "scores", "denoising"])
+def test_the_set_is_not_measured_while_a_shard_is_missing(
+    split_copy: tuple[EvaluateRequest, EvaluationFolder], part: str
+) -> None:
+    request, folder = split_copy
+    before = folder.set_metrics.read_bytes()
+    getattr(folder, part)(1).unlink()
+    message = rf"{part}/shard-00001\.parquet: shard 1 of 0 to 2 has no {part} yet; evaluate it"
+    with counted_loads() as loads, pytest.raises(ArtifactError, match=message):
+        run(replace(request, shards=(0,), finish=True))
+    assert loads == []
+    assert folder.set_metrics.read_bytes() == before
+    assert run(replace(request, shards=(1,), finish=True)).made == (1,)
+
+
+def test_the_set_is_measured_anew_where_one_shard_holds_other_pictures(
+    split_copy: tuple[EvaluateRequest, EvaluationFolder],
+) -> None:
+    request, folder = split_copy
+    before, path, manifest = set_values(folder), folder.images(1), read_manifest(folder.images(1))
+    whole = {path: path.read_bytes() for path in folder.artifacts(3, is_data=False)}
+    assert manifest is not None
+    table = read_table(path)
+    same = pa.array([table["image"][0].as_py()] * len(table), table.schema.field("image").type)
+    others = table.set_column(3, table.schema.field("image"), same)
+    discard(path)
+    commit(
+        path, lambda target: write_table(target, others), kind="x", digest=content_digest, identity=manifest.identity
+    )
+    result = run(request)
+    assert (result.made, result.images_made, result.images_scored) == ((1,), 0, 4)
+    assert set_values(folder)["diversity"] < before["diversity"]
+    path.write_bytes(path.read_bytes()[:-1])  # the model's own come back, and scores of the others give way
+    again = run(request)
+    assert (again.made, again.images_made, again.images_scored) == ((1,), 4, 4)
+    assert {path: path.read_bytes() for path in folder.artifacts(3, is_data=False)} == whole
+
+
+def test_a_damaged_picture_is_not_measured(split_copy: tuple[EvaluateRequest, EvaluationFolder]) -> None:
+    request, folder = split_copy
+    path, data = folder.images(1), folder.images(1).read_bytes()
+    path.write_bytes(data[:500] + bytes([data[500] ^ 1]) + data[501:])
+    discard(folder.set_metrics)
+    with pytest.raises(ArtifactError, match=r"images/shard-00001\.parquet: bytes differ from the manifest"):
+        run(replace(request, shards=()))
+    assert run(request).made == (1,)
+    assert is_finished(request)
+
+
+def test_pictures_of_other_prompts_are_not_scored(split_copy: tuple[EvaluateRequest, EvaluationFolder]) -> None:
+    request, folder = split_copy
+    path, manifest = folder.images(1), read_manifest(folder.images(1))
+    assert manifest is not None
+    table = read_table(path).take([1, 0, 2, 3])
+    discard(path)
+    discard(folder.scores(1))
+    commit(path, lambda target: write_table(target, table), kind="x", digest=content_digest, identity=manifest.identity)
+    with pytest.raises(ArtifactError, match=r"shard-00001\.parquet: does not hold the prompts of its shard; delete it"):
+        run(request)
+
+
+def test_an_unknown_shard_is_refused_before_a_model_is_loaded(ask: Ask) -> None:
+    with counted_loads() as loads, pytest.raises(ArtifactError, match="no shard 3; name a shard from 0 to 2"):
+        run(ask(max_prompts=10, shard_size=4, shards=(0, 3)))
+    assert loads == []
+
+
+def test_real_images_are_taken_shard_by_shard_too(ask_data: Ask, world: World) -> None:
+    request = ask_data(max_prompts=10, shard_size=4)
+    assert run(replace(request, shards=(1,), finish=False)).made == (1,)
+    result = run(request)
+    assert (result.made, result.images_made, result.images_scored) == ((0, 2), 0, 6)
+    folder = EvaluationFolder(result.folder)
+    real = {row["sample_id"]: row["image"]["bytes"] for row in read_table(world.cache.held_out_images).to_pylist()}
+    taken = [row for shard in range(3) for row in read_table(folder.images(shard)).to_pylist()]
+    assert len(taken) == 10
+    assert all(row["image"]["bytes"] == real[row["prompt_id"]] for row in taken)
+    one = EvaluationFolder(run(ask_data(max_prompts=10)).folder)
+    assert set_values(folder) == set_values(one)
+
+
+def test_no_more_pictures_than_one_shards_are_held_at_a_time(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    score = room.score_pictures
+
+    def counted(pictures: list[bytes], *args: Any, **kwargs: Any) -> Any:
+        counts.append(len(pictures))
+        return score(pictures, *args, **kwargs)
+
+    monkeypatch.setattr(room, "score_pictures", counted)
+    run(ask(max_prompts=10, shard_size=4))
+    assert counts == [4, 4, 2, 4, 4, 2]  # the model's, whose features are kept, then the real ones
+
+
+def test_judges_are_loaded_once_for_all_shards(ask: Ask) -> None:
+    for load in (load_aesthetic_judge, load_alignment_judge):
+        load.cache_clear()
+    for shard in range(3):
+        run(ask(max_prompts=10, shard_size=4, shards=(shard,), finish=shard == 2))
+    assert [load.cache_info().misses for load in (load_aesthetic_judge, load_alignment_judge)] == [1, 1]
+
+
+def test_progress_counts_images_over_all_shards_of_the_call(ask: Ask) -> None:
     heard: list[tuple[int, int, str]] = []
-    run(ask(), progress=lambda done, total, note="": heard.append((done, total, note)))
-    drawn, denoised = ([h[:2] for h in heard if h[2] == word] for word in ("drawn", "denoised"))
-    assert drawn == [(4, 6), (6, 6)]
-    assert denoised == [(4, 18), (8, 18), (12, 18), (16, 18), (18, 18)]
+
+    def hear(done: int, total: int, note: str = "") -> None:
+        heard.append((done, total, note))
+
+    run(ask(max_prompts=10, shard_size=7, shards=(1,), finish=False))
+    run(ask(max_prompts=10, shard_size=7), progress=hear)
+    # 2 steps, guided: 4 passes to draw an image and 3 to measure it; batches of 4
+    drawn, denoised = [(4 * 4 * 7) // (7 * 7), 4], [4 + (3 * done) // (3 * 7) for done in (4, 8, 12, 16, 20, 21)]
+    assert drawn == [2, 4]
+    assert heard == [
+        *((done, 7, "drawn") for done in drawn), *((done, 7, "denoised") for done in denoised), (7, 7, ""),
+    ]  # fmt: skip
+    heard.clear()
+    folder = evaluation_folder(ask(max_prompts=10, shard_size=7))
+    discard(folder.scores(0))
+    discard(folder.images(1))
+    run(ask(max_prompts=10, shard_size=7), progress=hear)
+    assert heard == [(7, 10, ""), (10, 10, "drawn"), (10, 10, "")]
 
 
 def test_bfloat16_measures_the_same_error_to_its_own_precision(evaluated: Evaluated, ask: Ask) -> None:
-    exact = read_table(EvaluationFolder(evaluated[1].folder).denoising)["error"].to_pylist()
-    half = read_table(EvaluationFolder(run(ask(dtype="bfloat16")).folder).denoising)["error"].to_pylist()
+    exact = read_table(EvaluationFolder(evaluated[1].folder).denoising(0))["error"].to_pylist()
+    half = read_table(EvaluationFolder(run(ask(dtype="bfloat16")).folder).denoising(0))["error"].to_pylist()
     assert half == pytest.approx(exact, rel=0.05)
     assert half != exact

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,19 +13,23 @@ import torch
 from diffusers import UNet2DConditionModel
 
 import spin.diffusion.torchvision_guard  # noqa: F401
-from spin.core.layout import EvaluationFolder
+from spin.core.layout import EvaluationFolder, RealCache
 from spin.core.plan import seed_of
-from spin.core.schema import read_table, read_tensors
+from spin.core.schema import content_digest, read_table, read_tensors, write_table
+from spin.core.store import commit, discard
 from spin.diffusion.text import prompt_hash
+from spin.evaluate import subject
 from spin.evaluate.held_out import read_held_out
 from spin.evaluate.request import EvaluateRequest, EvaluateResult
 from spin.evaluate.room import run
-from tests.evaluate.conftest import Ask
+from spin.evaluate.shards import evaluation_folder
+from spin.evaluate.subject import resident_subject
+from tests.evaluate.conftest import Ask, counted_loads
 from tests.world import World
 
 
 def draws(folder: EvaluationFolder) -> list[tuple[str, int, int]]:
-    return [(r["prompt_id"], r["draw"], r["timestep"]) for r in read_table(folder.denoising).to_pylist()]
+    return [(r["prompt_id"], r["draw"], r["timestep"]) for r in read_table(folder.denoising(0)).to_pylist()]
 
 
 def test_the_draws_are_the_same_for_two_models_and_for_other_settings(
@@ -34,14 +41,14 @@ def test_the_draws_are_the_same_for_two_models_and_for_other_settings(
     assert draws(base) == draws(second) == draws(seeded)
     assert [draw for _, draw, _ in draws(base)] == [0, 1, 2] * 6
     assert len({t for _, _, t in draws(base)}) > 12
-    errors = [read_table(found.denoising)["error"].to_pylist() for found in (base, second, seeded)]
+    errors = [read_table(found.denoising(0))["error"].to_pylist() for found in (base, second, seeded)]
     assert errors[0] != errors[1]
     assert errors[0] == errors[2]
 
 
 def test_more_draws_keep_the_first_ones(evaluated: tuple[EvaluateRequest, EvaluateResult], ask: Ask) -> None:
-    few = read_table(EvaluationFolder(evaluated[1].folder).denoising).to_pylist()
-    more = read_table(EvaluationFolder(run(ask(denoising_draws=4)).folder).denoising).to_pylist()
+    few = read_table(EvaluationFolder(evaluated[1].folder).denoising(0)).to_pylist()
+    more = read_table(EvaluationFolder(run(ask(denoising_draws=4)).folder).denoising(0)).to_pylist()
     kept = {(r["prompt_id"], r["draw"]): r for r in more}
     for row in few:
         same = kept[row["prompt_id"], row["draw"]]
@@ -53,7 +60,7 @@ def test_the_error_of_a_row_is_the_mean_squared_error_of_epsilon_worked_by_hand(
     evaluated: tuple[EvaluateRequest, EvaluateResult], world: World
 ) -> None:
     request, result = evaluated
-    row = read_table(EvaluationFolder(result.folder).denoising).to_pylist()[7]  # third prompt, second draw
+    row = read_table(EvaluationFolder(result.folder).denoising(0)).to_pylist()[7]  # third prompt, second draw
     prompt = read_held_out(request)[2]
     assert (row["prompt_id"], row["draw"]) == (prompt.prompt_id, 1)
     real, text = read_table(world.cache.latents), read_table(world.cache.text)
@@ -80,3 +87,45 @@ def read_scaling(world: World) -> float:
     config = json.loads((world.base / "vae" / "config.json").read_text())
     assert config.get("shift_factor") is None
     return float(config["scaling_factor"])
+
+
+def test_a_subject_stays_until_another_one_comes(ask: Ask, other: dict[str, Any], world: World, tmp_path: Path) -> None:
+    with counted_loads() as loads:
+        first = resident_subject(ask())
+        assert resident_subject(ask(seed=6, guidance_scale=1.0, shards=(1,), finish=False)) is first
+        assert len(loads) == 1
+        held = weakref.ref(first)
+        del first
+        resident_subject(ask(**other))
+        assert held() is None  # two models are never held
+        resident_subject(ask())
+        resident_subject(ask(dtype="bfloat16"))
+        resident_subject(ask(subject_digest="another"))
+        shutil.copytree(world.cache.path, tmp_path / "real")
+        resident_subject(ask(subject_digest="another", real=tmp_path / "real"))
+        assert len(loads) == 6
+        resident_subject(ask(subject_digest="another", real=tmp_path / "real"))
+        assert len(loads) == 6
+        text = RealCache(tmp_path / "real").text
+        table = read_table(text)
+        discard(text)
+        commit(text, lambda path: write_table(path, table.slice(0, 400)), kind="text", digest=content_digest)
+        resident_subject(ask(subject_digest="another", real=tmp_path / "real"))
+        assert len(loads) == 7
+    assert len(subject._resident) == 1
+
+
+def test_only_what_draws_needs_the_decoder_and_only_what_measures_needs_the_real_latents(ask: Ask) -> None:
+    with counted_loads():
+        run(ask())
+        used = resident_subject(ask())
+        assert {"vae", "latents"} <= vars(used).keys()
+        discard(evaluation_folder(ask()).denoising(0))
+        subject._resident.clear()
+        run(ask())
+        used = resident_subject(ask())
+        assert "vae" not in vars(used)
+        discard(evaluation_folder(ask()).images(0))
+        subject._resident.clear()
+        run(ask())
+        assert "latents" not in vars(resident_subject(ask()))

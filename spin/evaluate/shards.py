@@ -1,0 +1,139 @@
+"""Which files an evaluation is made of, what each is made from, and which of them are missing; no torch.
+
+A shard is `shard_size` held-out rows in the order of the data: their pictures, the scores of those, and a
+model's denoising error. The numbers of the whole set are one file, made from every shard's pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from spin.core.errors import ArtifactError
+from spin.core.layout import EvaluationFolder, RunsRoot
+from spin.core.plan import identity_hash
+from spin.core.plan import shard_count as count_shards
+from spin.core.store import is_whole, read_manifest
+from spin.evaluate.held_out import read_held_out
+from spin.evaluate.request import EvaluateRequest
+from spin.miniature.judge_weights import judges_digest
+
+Part = Literal["images", "scores", "denoising"]
+Identity = dict[str, Any]
+Check = Callable[[Path, Identity], bool]  # `looks_whole`, or the store's `stands`, which hashes every byte
+
+
+def looks_whole(artifact: Path, identity: Identity) -> bool:
+    """Shallow: manifest, size and footer."""
+    return is_whole(artifact, identity=identity)
+
+
+def evaluation_folder(request: EvaluateRequest) -> EvaluationFolder:
+    """Where an evaluation stands: a function of what is evaluated and how, shared by runs."""
+    settings = identity_hash(sorted(_settings(request).items()))[:12]
+    benchmark = f"{request.data_digest[:8]}-{request.split}"
+    return RunsRoot(request.runs_root).evaluation(request.subject_digest, benchmark, "single", settings)
+
+
+def shard_count(request: EvaluateRequest) -> int:
+    """Number of shards of the whole evaluation; counts the verified held-out rows."""
+    return count_shards(len(read_held_out(request)), request.shard_size)
+
+
+def named_shards(request: EvaluateRequest, count: int) -> tuple[int, ...]:
+    """The shards that a request asks for, in order."""
+    if request.shards is None:
+        return tuple(range(count))
+    unknown = [shard for shard in request.shards if not 0 <= shard < count]
+    if unknown:
+        where = str(evaluation_folder(request).path)
+        raise ArtifactError(f"no shard {unknown[0]}", where=where, fix=f"name a shard from 0 to {count - 1}")
+    return tuple(sorted(set(request.shards)))
+
+
+def missing_shards(request: EvaluateRequest, *, check: Check = looks_whole) -> tuple[int, ...]:
+    """Shards of the whole evaluation that lack a part, whichever shards the request names."""
+    return _missing(request, shard_count(request), check)
+
+
+def is_finished(request: EvaluateRequest, *, check: Check = looks_whole) -> bool:
+    """Whether every shard and the numbers of the whole set stand, whichever shards the request names."""
+    count = shard_count(request)
+    if _missing(request, count, check):
+        return False
+    return check(evaluation_folder(request).set_metrics, set_identity(request, count))
+
+
+def missing_parts(request: EvaluateRequest, shard: int, *, check: Check = looks_whole) -> tuple[Part, ...]:
+    """What one shard lacks. Scores of lost pictures may still stand: they do where the same pictures come again."""
+    parts: tuple[Part, ...] = ("images", "scores") if request.subject is None else ("images", "scores", "denoising")
+    folder = evaluation_folder(request)
+    return tuple(
+        part for part in parts if not check(part_path(folder, shard, part), part_identity(request, shard, part))
+    )
+
+
+def part_path(folder: EvaluationFolder, shard: int, part: Part) -> Path:
+    paths: Mapping[Part, Callable[[int], Path]] = {
+        "images": folder.images, "scores": folder.scores, "denoising": folder.denoising,
+    }  # fmt: skip
+    return paths[part](shard)
+
+
+def part_identity(request: EvaluateRequest, shard: int, part: Part) -> Identity:
+    """What a part is made from; scores also name the pictures that stand now."""
+    identity = {**_evaluation_identity(request), "shard": shard}
+    if part != "scores":
+        return identity
+    return {**identity, "images": _content_digest(evaluation_folder(request).images(shard))}
+
+
+def set_identity(request: EvaluateRequest, count: int) -> Identity:
+    """What the numbers of the whole set are made from: the pictures of every shard, in the order of shards."""
+    folder = evaluation_folder(request)
+    return {
+        **_evaluation_identity(request),
+        "images": [_content_digest(folder.images(shard)) for shard in range(count)],
+    }
+
+
+def require_cover(request: EvaluateRequest, count: int) -> None:
+    """Refuse to speak of the whole set while a shard is missing; shallow, the pictures are verified when read."""
+    for shard in range(count):
+        missing = missing_parts(request, shard)
+        if missing:
+            raise ArtifactError(
+                f"shard {shard} of 0 to {count - 1} has no {' and no '.join(missing)} yet",
+                where=str(part_path(evaluation_folder(request), shard, missing[0])),
+                fix="evaluate it; the numbers of the whole set need every shard",
+            )
+
+
+def _settings(request: EvaluateRequest) -> Identity:
+    names = (
+        "data_digest", "split", "max_prompts", "guidance_scale", "num_inference_steps", "seed", "batch_size",
+        "shard_size", "denoising_draws", "dtype",
+    )  # fmt: skip
+    return {
+        **{name: getattr(request, name) for name in names},
+        "scorers": list(request.scorers),
+        "judges": judges_digest(),
+    }
+
+
+def _evaluation_identity(request: EvaluateRequest) -> Identity:
+    return {"subject": request.subject_digest, "settings": _settings(request)}
+
+
+def _missing(request: EvaluateRequest, count: int, check: Check) -> tuple[int, ...]:
+    return tuple(shard for shard in range(count) if missing_parts(request, shard, check=check))
+
+
+def _content_digest(artifact: Path) -> str | None:
+    """None where the artifact does not exist or its manifest is damaged: nothing can have been made from it."""
+    try:
+        manifest = read_manifest(artifact)
+    except ArtifactError:
+        return None
+    return None if manifest is None else manifest.content_digest
