@@ -15,14 +15,16 @@ from spin.core.layout import StageFolder
 from spin.core.plan import Visit, visits
 from spin.diffusion.checkpoint import latent_scaling, load_schedule
 from spin.diffusion.text import TextEmbeddings
+from spin.train.batches import BatchShape, solve_batch
 from spin.train.health import health
 from spin.train.held_out import HeldOut
 from spin.train.log import log_row
 from spin.train.networks import Networks, load_networks
 from spin.train.pairs import Pairs, read_pairs
+from spin.train.processes import Processes
 from spin.train.request import TrainRequest
 from spin.train.schedule import learning_rate
-from spin.train.state import load_newest_state, save_state
+from spin.train.state import load_state, newest_state, save_state
 from spin.train.step import Measured, Step
 
 _NAMED = 8  # sample ids in an error line
@@ -31,12 +33,14 @@ _NAMED = 8  # sample ids in an error line
 class Loop:
     """A running stage, from its newest state if there is one; `done` tells how far it is."""
 
-    def __init__(self, request: TrainRequest, identity: Mapping[str, Any]) -> None:
+    def __init__(self, request: TrainRequest, identity: Mapping[str, Any], processes: Processes) -> None:
         self.request, self.settings, self.identity = request, request.settings, identity
+        self.processes, self.shape = processes, batch_shape(request)
         self.stage = StageFolder(request.stage)
-        self.networks = load_networks(request)
-        self.done = load_newest_state(self.stage, self.networks.tensors, identity)
-        self.step_of, self.held_out = _prepare(request, self.networks)
+        self.networks = load_networks(request, device=processes.device)
+        newest = processes.once(lambda: newest_state(self.stage, identity))
+        self.done = load_state(self.stage, newest, self.networks.tensors)
+        self.step_of, self.held_out = _prepare(request, self.networks, processes.device)
         self._upcoming = _upcoming(request, self.step_of.pairs, after=self.done.step)
         if self.done.step == 0:
             self._measure_held_out()
@@ -47,9 +51,10 @@ class Loop:
         step, tensors = self.done.step + 1, self.networks.tensors
         batch = list(islice(self._upcoming, self.settings.batch_size))
         lr = self._set_learning_rate(step)
-        parts = [self._accumulate(micro) for micro in _chunks(batch, self.settings.micro_batch_size)]
+        parts = [self._accumulate(micro) for micro in self.shape.passes(batch, rank=self.processes.rank)]
+        self.processes.add_gradients(self.networks.parameters)
         norm = self.networks.accelerator.clip_grad_norm_(self.networks.parameters, self.settings.max_grad_norm)
-        measured = Measured.join(parts)
+        measured = Measured.join(parts).over_processes(self.processes)
         self._refuse_nan(step, batch, measured, norm)
         self.networks.optimizer.step()
         self.networks.optimizer.zero_grad()
@@ -91,7 +96,7 @@ class Loop:
             return
         sound = all(bool(torch.isfinite(parameter).all()) for parameter in self.networks.parameters)
         if self.done.step > 0 and sound:
-            save_state(self.stage, self.networks.tensors, self.done, self.identity)
+            self._save_state()
         names = [self.step_of.pairs.sample_ids[visit.row] for visit in batch]
         broken = [name for name, ok in zip(names, finite.tolist(), strict=True) if not ok]
         raise TrainingError(
@@ -105,7 +110,10 @@ class Loop:
         if last or step % self.settings.held_out_every_steps == 0:
             self._measure_held_out()
         if not last and step % self.settings.state_every_steps == 0:
-            save_state(self.stage, self.networks.tensors, self.done, self.identity)
+            self._save_state()
+
+    def _save_state(self) -> None:
+        self.processes.once(lambda: save_state(self.stage, self.networks.tensors, self.done, self.identity))
 
     def _measure_held_out(self) -> None:
         if self.held_out is None:
@@ -118,17 +126,26 @@ class Loop:
             self.done.held_out.append(row)
 
 
-def _prepare(request: TrainRequest, networks: Networks) -> tuple[Step, HeldOut | None]:
+def batch_shape(request: TrainRequest) -> BatchShape:
+    """How the processes of a request share each optimizer step's batch."""
+    settings = request.settings
+    return solve_batch(
+        settings.batch_size, micro_batch_size=settings.micro_batch_size, processes=request.processes,
+        setting="sft.batch_size" if settings.objective == "sft" else "train.batch_size",
+    )  # fmt: skip
+
+
+def _prepare(request: TrainRequest, networks: Networks, device: str) -> tuple[Step, HeldOut | None]:
     """All that a step reads, resident."""
     stage = StageFolder(request.stage)
     scaling, shift = latent_scaling(request.start)
     samples = None if networks.opponent is None else stage
     pairs = read_pairs(request.prompts, request.real, samples=samples, scaling=scaling, shift=shift)
-    text = TextEmbeddings.read(request.text, device=request.device)
-    schedule = load_schedule(request.start, request.device)
+    text = TextEmbeddings.read(request.text, device=device)
+    schedule = load_schedule(request.start, device)
     step = Step(
         policy=networks.policy, opponent=networks.opponent, pairs=pairs, text=text, schedule=schedule,
-        settings=request.settings, run_seed=request.run_seed, stage=stage.name, device=request.device,
+        settings=request.settings, run_seed=request.run_seed, stage=stage.name, device=device,
         autocast=networks.accelerator.autocast,
     )  # fmt: skip
     return step, HeldOut.read(request.prompts, request.real, text, schedule, scaling=scaling, shift=shift)
@@ -141,7 +158,3 @@ def _upcoming(request: TrainRequest, pairs: Pairs, *, after: int) -> Iterator[Vi
         run_seed=request.run_seed, stage=StageFolder(request.stage).name,
     )  # fmt: skip
     return islice(found, after * request.settings.batch_size, None)
-
-
-def _chunks(batch: Sequence[Visit], size: int) -> Iterator[Sequence[Visit]]:
-    return (batch[start : start + size] for start in range(0, len(batch), size))

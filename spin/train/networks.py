@@ -36,20 +36,28 @@ class Networks:
         return list(self.tensors.unet.parameters())
 
 
-def load_networks(request: TrainRequest) -> Networks:
-    """Load the start as policy, and for self-play once more as opponent, on one precision path."""
+def load_networks(request: TrainRequest, *, device: str | None = None) -> Networks:
+    """Load the start as policy, and for self-play once more as opponent, on one precision path.
+
+    Args:
+        device: this process's own, where several train; default, the request's.
+    """
+    device = device or request.device
     accelerator = _accelerator(request)
     verify_checkpoint(request.start)
-    unet = load_unet(request.start, device=request.device).requires_grad_(True).train()
+    unet = load_unet(request.start, device=device).requires_grad_(True).train()
     if request.settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     optimizer = _optimizer(unet, request.settings)
     decay = request.settings.ema_decay
     average = None if decay is None else EMAModel(list(unet.parameters()), decay=decay)
-    policy, stepper = accelerator.prepare(unet, optimizer)
+    # Precision only: as a training model accelerate would wrap it under torchrun, and average the gradients,
+    # which `Processes.add_gradients` adds up once a step.
+    policy = accelerator.prepare_model(unet, evaluation_mode=True)
+    stepper = accelerator.prepare_optimizer(optimizer)
     opponent = None
     if request.settings.objective == "spin":
-        frozen = load_unet(request.start, device=request.device)
+        frozen = load_unet(request.start, device=device)
         opponent = accelerator.prepare_model(frozen, evaluation_mode=True)
     return Networks(accelerator, policy, opponent, stepper, Tensors(unet, optimizer, average, accelerator.scaler))
 
@@ -60,7 +68,9 @@ def _accelerator(request: TrainRequest) -> Accelerator:
             "float16 does not train on a CPU", where="execution.dtype", fix="set it to float32 or bfloat16"
         )
     AcceleratorState._reset_state(True)  # a process may train stages of different precision
-    return Accelerator(cpu=request.device == "cpu", mixed_precision=_PRECISION[request.dtype])
+    accelerator = Accelerator(cpu=request.device == "cpu", mixed_precision=_PRECISION[request.dtype])
+    torch.set_num_threads(request.threads)  # under torchrun accelerate takes all cores where OMP_NUM_THREADS is not set
+    return accelerator
 
 
 def _optimizer(unet: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:

@@ -51,6 +51,7 @@ class TrainRequest:
     device: str
     dtype: str  # float32, or the autocast dtype over float32 master weights
     threads: int
+    processes: int = 1  # that share each optimizer step's batch; started by torchrun where more than 1
 
 
 @dataclass(frozen=True)

@@ -63,17 +63,20 @@ def save_state(stage: StageFolder, tensors: Tensors, done: Progressed, identity:
         discard(stage.state(old))
 
 
-def load_newest_state(stage: StageFolder, tensors: Tensors, identity: Mapping[str, Any]) -> Progressed:
-    """Load the newest whole state made from the same inputs; step 0 where there is none."""
+def newest_state(stage: StageFolder, identity: Mapping[str, Any]) -> int:
+    """Step of the newest whole state made from the same inputs, dropping newer ones; 0 where there is none."""
     for step in reversed(_states(stage)):
-        folder = stage.state(step)
-        if stands(folder, identity):
-            return _load(folder, step, tensors)
-        discard(folder)
-    return Progressed()
+        if stands(stage.state(step), identity):
+            return step
+        discard(stage.state(step))
+    return 0
 
 
-def _load(folder: Path, step: int, tensors: Tensors) -> Progressed:
+def load_state(stage: StageFolder, step: int, tensors: Tensors) -> Progressed:
+    """Load the state of a step that `newest_state` found; step 0 is the start, as it was loaded."""
+    if step == 0:
+        return Progressed()
+    folder = stage.state(step)
     device = next(tensors.unet.parameters()).device
     tensors.unet.load_state_dict(load_file(folder / "unet.safetensors"))
     tensors.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True, map_location=device))

@@ -15,6 +15,7 @@ from spin.diffusion.noise import TrainingDraws, training_draws
 from spin.diffusion.objectives import Schedule, denoising_errors, h2_weight, sft_loss, spin_loss
 from spin.diffusion.text import TextEmbeddings
 from spin.train.pairs import Pairs
+from spin.train.processes import Processes
 from spin.train.request import TrainingSettings
 
 
@@ -38,6 +39,14 @@ class Measured:
             return None if values[0] is None else torch.cat([value.detach() for value in values])
 
         return cls(*(joined(field.name) for field in fields(cls)))
+
+    def over_processes(self, processes: Processes) -> Measured:
+        """Values of the whole batch in its order, from those of this process's share; without graphs."""
+        if processes.count == 1:
+            return self
+        names = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        values = processes.join(torch.stack([getattr(self, name) for name in names]))
+        return Measured(**dict(zip(names, values, strict=True)))
 
 
 @dataclass(frozen=True)

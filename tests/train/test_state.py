@@ -11,7 +11,7 @@ from torch import nn
 
 from spin.core.layout import StageFolder
 from spin.core.store import is_whole
-from spin.train.state import Progressed, Tensors, load_newest_state, save_state
+from spin.train.state import Progressed, Tensors, load_state, newest_state, save_state
 
 IDENTITY = {"run_seed": 0}
 
@@ -34,6 +34,10 @@ def progressed(step: int) -> Progressed:
     log = [{"step": i, "loss": 0.1 * i} for i in range(1, step + 1)]
     timing = [{"step": i, "seconds": 0.5, "images_per_second": 16.0} for i in range(1, step + 1)]
     return Progressed(step, log, [{"step": 0, "timestep": 100, "error": 0.1, "error_start": 0.1}], timing)
+
+
+def load_newest_state(stage: StageFolder, tensors: Tensors, identity: dict[str, Any]) -> Progressed:
+    return load_state(stage, newest_state(stage, identity), tensors)
 
 
 def values(found: Tensors) -> list[Any]:

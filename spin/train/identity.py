@@ -1,0 +1,54 @@
+"""What trained weights are made from, and whether a stage stands; no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from spin.core.errors import ArtifactError
+from spin.core.layout import StageFolder
+from spin.core.planning import read_plan
+from spin.core.schema import add_digests
+from spin.core.store import Manifest, is_whole, read_manifest
+from spin.train.request import TrainRequest
+
+_CADENCES = ("state_every_steps", "held_out_every_steps")
+
+
+def training_identity(request: TrainRequest) -> dict[str, Any]:
+    """What the trained weights are a function of, besides the class of equal bits."""
+    settings = dataclasses.asdict(request.settings)
+    for cadence in _CADENCES:
+        settings.pop(cadence)
+    identity = {
+        "settings": settings,
+        "start": request.start_digest,
+        "prompts": manifest_of(request.prompts).content_digest,
+        "real": manifest_of(request.real).content_digest,
+        "text": manifest_of(request.text).content_digest,
+        "run_seed": request.run_seed,
+        "draws": request.draws,
+        "dtype": request.dtype,
+    }
+    if request.settings.objective == "spin":
+        stage = StageFolder(request.stage)
+        shards = range(read_plan(stage).shards)
+        identity["samples"] = add_digests(manifest_of(stage.samples(shard)).content_digest for shard in shards)
+    return identity
+
+
+def training_stands(request: TrainRequest, *, check: Callable[[Path, Mapping[str, Any]], bool] | None = None) -> bool:
+    """Whether logs and checkpoint of the stage stand; `check` is shallow, or the store's `stands`."""
+    identity, stage = training_identity(request), StageFolder(request.stage)
+    wanted = (stage.training_log, stage.held_out_log, stage.checkpoint(request.settings.steps))
+    return all(check(path, identity) if check else is_whole(path, identity=identity) for path in wanted)
+
+
+def manifest_of(artifact: Path) -> Manifest:
+    """The manifest of an artifact that must be there."""
+    manifest = read_manifest(artifact)
+    if manifest is None:
+        raise ArtifactError("is not there, or was never finished", where=str(artifact), fix="run again")
+    return manifest
