@@ -1,87 +1,53 @@
-"""Runs a room here, or in a process group of its own: a crash there ends the child, never the flow."""
+"""Opens a room: here, or in a process group of its own, where a crash ends the child and never the flow."""
 
 from __future__ import annotations
 
-import importlib
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
-from spin.core import errors
+from spin.core.errors import ConfigError
 from spin.core.progress import Progress, silent
-from spin.core.requests import from_json, to_json
+from tasks.devices import UNLISTED, lock_files, owned
+from tasks.rooms import InlineRoom, ResidentRoom, Room, SharedRoom, program
+
+__all__ = ["Room", "find_device", "launch", "open_room"]
 
 Result = TypeVar("Result")
 
 
-def launch(room: str, request: object, result: type[Result], *, inline: bool, progress: Progress = silent) -> Result:
-    """Run `spin.<room>` on `request`.
+@contextmanager
+def open_room(room: str, *, inline: bool, device: str = "cpu", processes: int = 1) -> Iterator[Room]:
+    """A room that may be asked while the block runs; on CUDA its GPU is owned for as long.
 
     Args:
         room: prepare, sample, train, evaluate or report.
-        result: type of the room's answer.
-        inline: in this process; else as `python -m spin.<room>`.
+        inline: in this process; else as `python -m spin.<room>`, started at the first request.
+        device: cpu or cuda; training owns all GPUs of this process, the other rooms the first.
+        processes: more than 1 are always processes of their own, and new ones for each request.
     """
-    if inline:
-        answer = importlib.import_module(f"spin.{room}.room").run(request, progress=progress)
-        assert isinstance(answer, result)
-        return answer
-    with tempfile.TemporaryDirectory(prefix=f"spin-{room}-") as folder:
-        source, target = Path(folder) / "request.json", Path(folder) / "result.json"
-        source.write_bytes(to_json(request))
-        _run_process([sys.executable, "-P", "-m", f"spin.{room}", str(source), str(target)], progress)
-        return from_json(result, target)
-
-
-def _run_process(command: list[str], progress: Progress) -> None:
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as child:
+    needed = "cpu" if room == "report" else device
+    with owned(needed, count=None if room == "train" else 1) as gpus:
+        opened = _room(room, inline, gpus, processes)
         try:
-            assert child.stdout is not None
-            failure = _listen(child.stdout, progress)
-            code = child.wait()
-        except BaseException:  # a cancel or Ctrl-C must not leave an orphan on the device
-            _end(child)
-            raise
-    if failure is not None:
-        raise failure
-    if code:
-        raise RuntimeError(f"{' '.join(command[1:3])} ended with {_reason(code)}")
+            yield opened
+        finally:
+            opened.close()
 
 
-def _listen(stream: Any, progress: Progress) -> Exception | None:  # noqa: ANN401 Popen's stream
-    failure: Exception | None = None
-    for line in stream:
-        try:
-            message = json.loads(line)
-        except ValueError:
-            message = None
-        if not isinstance(message, dict):  # a library's own line
-            sys.stderr.write(line)
-        elif "error" in message:
-            failure = getattr(errors, message["error"])(message["message"])
-        else:
-            progress(message["done"], message["total"], message["note"])
-    return failure
+def launch(room: str, request: object, result: type[Result], *, inline: bool, progress: Progress = silent) -> Result:
+    """Run `spin.<room>` on one request."""
+    device, processes = getattr(request, "device", "cpu"), getattr(request, "processes", 1)
+    with open_room(room, inline=inline, device=device, processes=processes) as opened:
+        return opened.ask(request, result, progress)
 
 
-def _end(child: subprocess.Popen[str]) -> None:
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(child.pid, sign)
-            child.wait(timeout=5)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
-
-
-def _reason(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+def _room(room: str, inline: bool, gpus: tuple[str, ...], processes: int) -> Room:
+    if inline and processes == 1:
+        return InlineRoom(room)
+    shown = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus and UNLISTED not in gpus else {}
+    start = program(room, environment=shown, files=lock_files(gpus))
+    return ResidentRoom(f"spin.{room}", start) if processes == 1 else SharedRoom(f"spin.{room}", start, processes)
 
 
 def find_device(wanted: str) -> str:
@@ -90,5 +56,5 @@ def find_device(wanted: str) -> str:
 
     has_cuda = torch.cuda.is_available()
     if wanted == "cuda" and not has_cuda:
-        raise errors.ConfigError("no CUDA device here", where="execution.device", fix="set it to auto or cpu")
+        raise ConfigError("no CUDA device here", where="execution.device", fix="set it to auto or cpu")
     return "cuda" if has_cuda and wanted != "cpu" else "cpu"

@@ -1,26 +1,41 @@
-"""What is worth a retry, and what never is."""
+"""What is worth a retry, and what never is. The same answer for a room here and for one in a process of its own."""
 
 from __future__ import annotations
 
 import errno
+import signal
 from typing import Any, Final
 
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
-from spin.core.errors import SpinError
+from spin.core.errors import ConfigError, SpinError, TrainingError
+from spin.core.failures import ForeignError, RoomEnded
 
 _PASSING: Final = frozenset({errno.EIO, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT, errno.EBUSY, errno.ECONNRESET})
 _DEVICE: Final = ("CUDA error", "NCCL", "cuDNN", "out of memory")
+_PEER: Final = ("Connection closed by peer", "Connection reset by peer")  # gloo's, where another process was lost
+# Memory was short, a device or its library failed: once. SIGTERM was somebody's will, SIGILL and SIGFPE are bugs.
+_ONCE: Final = frozenset({signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT})
 
 
-def worth_a_retry(error: BaseException) -> bool:
-    """True for what can pass: transient I/O and device trouble; never for our own errors or a full disk."""
+def worth_a_retry(error: BaseException, *, attempts: int = 1) -> bool:
+    """True for what can pass: transient I/O, device trouble, and once a killed process.
+
+    Args:
+        attempts: how often it was tried, this failure included.
+    """
+    if isinstance(error, ConfigError | TrainingError):
+        return False
     if isinstance(error, SpinError):  # a commit's error line stands before the I/O trouble that caused it
         return isinstance(error.__cause__, OSError) and worth_a_retry(error.__cause__)
     if isinstance(error, OSError):
         return error.errno in _PASSING
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _DEVICE)
+    if isinstance(error, RoomEnded):
+        return attempts <= 1 and error.signal in _ONCE
+    if not isinstance(error, RuntimeError) or isinstance(error, ForeignError):
+        return False
+    return any(word in str(error) for word in (*_DEVICE, *_PEER))
 
 
 async def transient(task: Any, task_run: Any, state: State[Any]) -> bool:  # noqa: ARG001, ANN401 Prefect's signature
@@ -28,7 +43,7 @@ async def transient(task: Any, task_run: Any, state: State[Any]) -> bool:  # noq
     try:
         await state.aresult()
     except BaseException as error:
-        return worth_a_retry(error)
+        return worth_a_retry(error, attempts=task_run.run_count)
     return False
 
 

@@ -22,19 +22,23 @@ def from_json(kind: type[Message], path: Path) -> Message:
     """Read a frozen dataclass back; every field is checked, and none may be unknown."""
     try:
         text = path.read_bytes()
-        message = TypeAdapter(kind).validate_json(text, strict=True)
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), fix="name a request file") from error
+    return from_text(kind, text, where=str(path))
+
+
+def from_text(kind: type[Message], text: str | bytes, *, where: str) -> Message:
+    """A frozen dataclass from its JSON; `where` is named in an error."""
+    try:
+        message = TypeAdapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "text"
         problem = f"is no {kind.__name__}: {field}: {first['msg']}".splitlines()[0]
-        raise ConfigError(problem, where=str(path), fix="mend that field") from None
+        raise ConfigError(problem, where=where, fix="mend that field") from None
     unknown = _unknown(json.loads(text), json.loads(to_json(message)))
     if unknown:
-        raise ConfigError(
-            f"is no {kind.__name__}: {unknown}: unknown field", where=str(path), fix="take that field out"
-        )
+        raise ConfigError(f"is no {kind.__name__}: {unknown}: unknown field", where=where, fix="take that field out")
     return message
 
 

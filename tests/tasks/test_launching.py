@@ -1,13 +1,10 @@
-"""A room in a process of its own gives what it gives inline; its errors and its end are told."""
+"""A room in a process of its own gives what it gives inline, and owns its GPU as long as it is open."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
+import fcntl
 import sys
-import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -15,8 +12,8 @@ import pytest
 
 from spin.core.errors import DataError
 from spin.prepare.request import PrepareRequest, PrepareResult
-from tasks import launching
-from tasks.launching import find_device, launch
+from tasks.launching import find_device, launch, open_room
+from tests.core.test_door import assert_gone
 
 
 @pytest.fixture
@@ -28,6 +25,30 @@ def request_of(tmp_path: Path) -> PrepareRequest:
         target="winners", rows=8, held_out_share=0.1, max_bad_share=0.1, max_image_pixels=10**8, resolution=None,
         base=packaged_pipeline_path(), base_digest="0" * 64, seed=0, device="cpu", threads=1,
     )  # fmt: skip
+
+
+@pytest.fixture
+def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two GPUs as far as their owners care: this machine need not have them."""
+    monkeypatch.setenv("SPIN_DIFFUSION_LOCKS", str(tmp_path / "locks"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-two,GPU-one")
+    return tmp_path / "locks"
+
+
+def children() -> list[psutil.Process]:
+    """The rooms among this process's children."""
+    return [child for child in psutil.Process().children() if any("spin." in word for word in child.cmdline())]
+
+
+def is_held(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def test_a_process_gives_the_same_result_as_inline_and_tells_progress(request_of: PrepareRequest) -> None:
@@ -47,37 +68,79 @@ def test_an_error_of_the_child_is_raised_with_its_kind_and_line(request_of: Prep
         launch("prepare", missing, PrepareResult, inline=False)
 
 
-def test_a_killed_child_is_named_with_its_signal() -> None:
-    command = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
-    with pytest.raises(RuntimeError, match="SIGKILL"):
-        launching._run_process(command, lambda *_, **__: None)
+def test_one_process_serves_an_open_room_and_ends_with_the_block(request_of: PrepareRequest) -> None:
+    missing = dataclasses.replace(request_of, source="imagefolder", path=Path("/nowhere/pictures"))
+    with open_room("prepare", inline=False) as room:
+        assert children() == []
+        for _ in range(2):
+            with pytest.raises(DataError):
+                room.ask(missing, PrepareResult)
+        (child,) = children()
+        assert child.cmdline() == [sys.executable, "-P", "-m", "spin.prepare", "--resident", "--lifeline"]
+        with pytest.raises(DataError):
+            room.ask(missing, PrepareResult)
+        assert children() == [child]
+    assert_gone(child.pid)
 
 
-def test_an_interrupt_ends_the_whole_process_group(tmp_path: Path) -> None:
-    note = tmp_path / "grandchild"
-    program = (
-        "import subprocess, sys, time, pathlib\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
-        f"pathlib.Path({str(note)!r}).write_text(str(child.pid))\n"
-        "time.sleep(60)\n"
-    )
+def test_a_block_that_fails_ends_the_process_too(request_of: PrepareRequest) -> None:
+    missing = dataclasses.replace(request_of, source="imagefolder", path=Path("/nowhere/pictures"))
+    seen: list[psutil.Process] = []
 
-    def interrupt() -> None:
-        while not note.exists() or not note.read_text():
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
+    def ask_and_fail() -> None:
+        with open_room("prepare", inline=False) as room:
+            with pytest.raises(DataError):
+                room.ask(missing, PrepareResult)
+            seen.extend(children())
+            raise KeyError
 
-    # a shell's background job starts with SIGINT ignored; a flow on a terminal does not
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        launching._run_process([sys.executable, "-c", program], lambda *_, **__: None)
-    signal.signal(signal.SIGINT, before)
-    grandchild = int(note.read_text())
-    deadline = time.monotonic() + 10
-    while psutil.pid_exists(grandchild) and psutil.Process(grandchild).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    with pytest.raises(KeyError):
+        ask_and_fail()
+    assert len(seen) == 1
+    assert_gone(seen[0].pid)
+
+
+@pytest.mark.parametrize("inline", [True, False])
+@pytest.mark.parametrize(
+    ("name", "held"), [("sample", [True, False]), ("train", [True, True]), ("report", [False] * 2)]
+)
+def test_an_open_room_owns_its_gpus(locks: Path, name: str, held: list[bool], inline: bool) -> None:
+    files = [locks / "gpu-GPU-two.lock", locks / "gpu-GPU-one.lock"]
+    with open_room(name, inline=inline, device="cuda"):
+        assert [is_held(path) for path in files] == held
+    assert [is_held(path) for path in files] == [False, False]
+
+
+def test_nobody_owns_a_gpu_for_a_room_on_the_cpu(locks: Path) -> None:
+    with open_room("train", inline=True):
+        assert not locks.exists()
+
+
+def test_the_process_sees_the_gpu_that_is_owned_and_keeps_it_owned(request_of: PrepareRequest, locks: Path) -> None:
+    missing = dataclasses.replace(request_of, source="imagefolder", path=Path("/nowhere/pictures"))
+    with open_room("prepare", inline=False, device="cuda") as room:
+        with pytest.raises(DataError):
+            room.ask(missing, PrepareResult)
+        (child,) = children()
+        assert child.environ()["CUDA_VISIBLE_DEVICES"] == "GPU-two"
+        opened = [path.readlink() for path in Path(f"/proc/{child.pid}/fd").iterdir()]
+        assert locks / "gpu-GPU-two.lock" in opened
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_stage_together(world, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from spin.core.layout import StageFolder
+    from spin.core.store import is_intact
+    from spin.train.request import TrainResult
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "random.py").write_text("raise SystemExit('shadowed')")
+    settings = {"objective": "sft", "beta": 0.0, "sft_weight": 0.0, "steps": 3, "state_every_steps": 100}
+    request = world.train_request(StageFolder(tmp_path / "sft"), settings=settings, processes=2)
+    told: list[int] = []
+    result = launch("train", request, TrainResult, inline=True, progress=lambda done, total, note="": told.append(done))
+    assert (result.steps, result.pairs, told) == (3, 24, [1, 2, 3])
+    assert is_intact(result.checkpoint)
 
 
 def test_auto_takes_the_cpu_where_there_is_no_gpu() -> None:
