@@ -1,4 +1,4 @@
-"""The picture grid as one PNG, for a README: captions at the left, model names above."""
+"""The picture grid as one PNG: captions at the left, model names above."""
 
 from __future__ import annotations
 
@@ -16,42 +16,48 @@ GAP: Final = 8
 CAPTION: Final = 232
 HEAD: Final = 40
 MARGIN: Final = 24
+_LINE: Final = 22  # pixels of a line of a caption with its spacing
 _INK, _MUTED, _PAPER, _EMPTY = (24, 29, 36), (98, 108, 120), (255, 255, 255), (238, 240, 242)
 
 
-def grid_png(grid: Grid) -> bytes:
-    """Draw the grid; small pictures are scaled up with sharp pixels."""
+def grid_png(grid: Grid, *, cell: int = CELL, colours: int | None = None) -> bytes:
+    """Draw the grid; small pictures are scaled up with sharp pixels.
+
+    Args:
+        cell: side of a picture in pixels.
+        colours: of a palette made for this grid; None keeps all.
+    """
     columns = len(grid.headings)
     lead = GAP if grid.has_real else 0  # the real images stand a little apart
-    width = 2 * MARGIN + CAPTION + columns * (CELL + GAP) + lead
-    height = 2 * MARGIN + HEAD + len(grid.rows) * (CELL + GAP)
+    width = 2 * MARGIN + CAPTION + columns * (cell + GAP) + lead
+    height = 2 * MARGIN + HEAD + len(grid.rows) * (cell + GAP)
     canvas = Image.new("RGB", (width, height), _PAPER)
     pen = ImageDraw.Draw(canvas)
     regular, bold = _font("DejaVuSans.ttf", 15), _font("DejaVuSans-Bold.ttf", 16)
-    lefts = [MARGIN + CAPTION + i * (CELL + GAP) + (lead if i else 0) for i in range(columns)]
+    lefts = [MARGIN + CAPTION + i * (cell + GAP) + (lead if i else 0) for i in range(columns)]
     for left, heading in zip(lefts, grid.headings, strict=True):
-        pen.text((left + CELL / 2, MARGIN + HEAD / 2), _cut(heading, bold, CELL), _INK, bold, anchor="mm")
+        pen.text((left + cell / 2, MARGIN + HEAD / 2), _cut(heading, bold, cell), _INK, bold, anchor="mm")
     for number, row in enumerate(grid.rows):
-        top = MARGIN + HEAD + number * (CELL + GAP)
-        lines = "\n".join(_wrapped(row.caption, regular, CAPTION - 20, 6))
-        pen.multiline_text((MARGIN, top + CELL / 2), lines, _MUTED, regular, anchor="lm", spacing=5)
+        top = MARGIN + HEAD + number * (cell + GAP)
+        lines = "\n".join(_wrapped(row.caption, regular, CAPTION - 20, (cell + GAP) // _LINE))
+        pen.multiline_text((MARGIN, top + cell / 2), lines, _MUTED, regular, anchor="lm", spacing=5)
         for left, picture in zip(lefts, row.pictures, strict=True):
-            _paste(canvas, picture, (left, top))
+            _paste(canvas, picture, (left, top), cell)
     stream = io.BytesIO()
-    canvas.save(stream, "PNG", optimize=True)
+    (canvas if colours is None else canvas.quantize(colours)).save(stream, "PNG", optimize=True)
     return stream.getvalue()
 
 
-def _paste(canvas: Image.Image, picture: Picture | None, place: tuple[int, int]) -> None:
+def _paste(canvas: Image.Image, picture: Picture | None, place: tuple[int, int], cell: int) -> None:
     if picture is None:
-        canvas.paste(_EMPTY, (*place, place[0] + CELL, place[1] + CELL))
+        canvas.paste(_EMPTY, (*place, place[0] + cell, place[1] + cell))
         return
     image = picture.image
-    sharp = max(image.size) <= CELL
-    scale = CELL / max(image.size)
+    sharp = max(image.size) <= cell
+    scale = cell / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     fitted = image.resize(size, Image.Resampling.NEAREST if sharp else Image.Resampling.LANCZOS)
-    canvas.paste(fitted, (place[0] + (CELL - size[0]) // 2, place[1] + (CELL - size[1]) // 2))
+    canvas.paste(fitted, (place[0] + (cell - size[0]) // 2, place[1] + (cell - size[1]) // 2))
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> list[str]:

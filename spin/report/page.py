@@ -13,10 +13,11 @@ from spin.report import figures
 from spin.report.figures import difference, level, outcome
 from spin.report.pictures import Grid
 from spin.report.plots import noise_curves, score_curves, win_bars
-from spin.report.provenance import Spent, config_lines, lineage, time_shares, time_spent
+from spin.report.provenance import Spent, config_lines, lineage, prompt_count, protocol, time_shares, time_spent
 from spin.report.reading import Run
 from spin.report.request import Against, Column, Comparison, ScoreRow
 from spin.report.scoring import DATA, DENOISING, RESAMPLES, convergence
+from spin.report.stages import unfinished
 from spin.report.training_plots import held_out_curves, training_curves
 from spin.report.verdict import against_start, final_row
 
@@ -41,25 +42,16 @@ def _context(run: Run, rows: Sequence[ScoreRow], verdict: str, grid: Grid | None
     return {
         "css": Markup(_asset("page.css")),  # noqa: S704 - our own file
         "js": Markup(_asset("page.js")),  # noqa: S704
-        "run": run, "record": run.record, "verdict": verdict, "status": _status(run), "tiles": _tiles(rows, spent),
+        "run": run, "record": run.record, "verdict": verdict, "status": unfinished(run), "tiles": _tiles(rows, spent),
         "columns": columns, "rows": rows, "data": DATA, "level": level, "nothing": figures.NOTHING,
         "interval": figures.interval, "comparisons": _comparisons(columns, rows), "resamples": RESAMPLES,
-        "protocol": _protocol(run), "prompts": _prompt_count(run), "curves": score_curves(rows), "bars": win_bars(rows),
+        "protocol": protocol(run), "prompts": prompt_count(run), "curves": score_curves(rows), "bars": win_bars(rows),
         "training": training_curves(run.stages), "held_out": held_out_curves(run.stages),
         "noise": noise_curves(run.stages), "convergence": _convergence(run, columns), "grid": grid,
         "scorers": {column.metric: column for column in columns}, "spent": spent, "shares": time_shares(spent),
         "lineage": lineage(run), "config": list(config_lines(run.record.get("config") or {})),
         "quarantined": run.record.get("quarantined") or {}, "versions": run.record.get("versions") or {},
     }  # fmt: skip
-
-
-def _status(run: Run) -> str:
-    """Empty for a finished run, else how far it is."""
-    asked = (run.record.get("config") or {}).get("iterations")
-    scored = sum(1 for s in run.stages if s.plays and (s.evaluation.scores or s.evaluation.set_metrics))
-    if not isinstance(asked, int) or scored >= asked:
-        return ""
-    return f"This run is not finished: {scored} of {asked} iterations have been scored."
 
 
 def _tiles(rows: Sequence[ScoreRow], spent: Sequence[Spent]) -> list[dict[str, str]]:
@@ -126,22 +118,6 @@ def _convergence(run: Run, columns: Sequence[Column]) -> list[dict[str, str]]:
             **(_shown(column, comparison) or {}),
         })  # fmt: skip
     return lines
-
-
-def _protocol(run: Run) -> str:
-    """How the pictures that were scored came about, from the config."""
-    chosen = (run.record.get("config") or {}).get("evaluation") or {}
-    parts = [
-        f"{chosen['split']} split" if "split" in chosen else "",
-        f"guidance {chosen['guidance_scale']}" if "guidance_scale" in chosen else "",
-        f"{chosen['num_inference_steps']} steps" if "num_inference_steps" in chosen else "",
-        f"seed {chosen['seed']}" if "seed" in chosen else "",
-    ]
-    return ", ".join(part for part in parts if part)
-
-
-def _prompt_count(run: Run) -> int:
-    return max((len(stage.evaluation.prompts) for stage in run.stages), default=0)
 
 
 def _asset(name: str) -> str:

@@ -60,14 +60,15 @@ class Grid:
     has_real: bool
 
 
-def picture_grid(run: Run) -> Grid | None:
-    """Real image and every model's picture for PROMPTS prompts; None where no model has pictures yet."""
+def picture_grid(run: Run, *, prompts: int = PROMPTS) -> Grid | None:
+    """Real image and every model's picture for the first prompts; None where no model has pictures yet."""
     sources = [(stage.label, stage.evaluation) for stage in run.stages if _has_pictures(stage.evaluation)]
     if not sources:
         return None
-    captions = {prompt: caption for _, evaluation in sources for prompt, caption in _captions(evaluation).items()}
-    shared = set(captions).intersection(*(set(_captions(evaluation)) for _, evaluation in sources))
-    chosen = choose_prompts({prompt: captions[prompt] for prompt in (shared or captions)})
+    found = [_captions(evaluation) for _, evaluation in sources]
+    captions = {prompt: caption for each in found for prompt, caption in each.items()}
+    shared = set(captions).intersection(*found)
+    chosen = choose_prompts({prompt: captions[prompt] for prompt in (shared or captions)}, prompts)
     real = _real_pictures(run, chosen, captions)
     headings, columns = [label for label, _ in sources], [_pictures(e, chosen) for _, e in sources]
     if real:

@@ -1,4 +1,4 @@
-"""Where the numbers come from: seconds of every stage, the chain of digests, the config line by line."""
+"""Where the numbers come from: seconds of every stage, the chain of digests, the protocol, the config."""
 
 from __future__ import annotations
 
@@ -79,6 +79,23 @@ def lineage(run: Run) -> list[Link]:
             parents.append("data")
         links.append(Link(stage.label, stage.digest, " + ".join(parents), _training_note(stage.training)))
     return links
+
+
+def protocol(run: Run) -> str:
+    """How the pictures that were scored came about, from the config."""
+    chosen = (run.record.get("config") or {}).get("evaluation") or {}
+    parts = [
+        f"{chosen['split']} split" if "split" in chosen else "",
+        f"guidance {chosen['guidance_scale']}" if "guidance_scale" in chosen else "",
+        f"{chosen['num_inference_steps']} steps" if "num_inference_steps" in chosen else "",
+        f"seed {chosen['seed']}" if "seed" in chosen else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def prompt_count(run: Run) -> int:
+    """Held-out prompts that the scores are of."""
+    return max((len(stage.evaluation.prompts) for stage in run.stages), default=0)
 
 
 def config_lines(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -150,7 +150,11 @@ class _Reader:
         for shard in shards(folder.scores(0).parent):
             self._collect_scores(shard, scores, prompts)
         sets = _rows(self.table(folder.set_metrics), "metric", "value")
-        draws = _rows(self.table(folder.denoising), "prompt_id", "draw", "timestep", "error")
+        draws = [
+            row
+            for shard in shards(folder.denoising(0).parent)
+            for row in _rows(self.table(shard), "prompt_id", "draw", "timestep", "error")
+        ]
         return Evaluation(
             folder=folder,
             scores={scorer: tuple(rows) for scorer, rows in scores.items()},

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from spin.core.gate import Evidence
 from spin.core.statistics import Estimate
 
 Against = Literal["base", "previous", "start"]  # start: the model that iteration 1 began from
@@ -15,6 +16,7 @@ Against = Literal["base", "previous", "start"]  # start: the model that iteratio
 class ReportRequest:
     runs_root: Path
     run: str
+    page: bool = True  # false: only the story, its scores and its contact sheet; no page, no plots
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,15 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class ReportResult:
-    page: Path
-    metrics: Path
-    table: Path
-    grid: Path | None  # None where no pictures are there yet
+    """Paths are None where the file was not asked for, or where there is nothing to put in it yet."""
+
+    page: Path | None
+    metrics: Path | None
+    table: Path | None
+    grid: Path | None
     verdict: str
     rows: tuple[ScoreRow, ...]
+    story: str  # Markdown
+    scores: tuple[dict[str, str | float], ...]  # a row per model, all with the same keys
+    sheet: Path | None
+    evidence: tuple[Evidence, ...]  # of each trained model that can be judged, in order

@@ -1,7 +1,8 @@
 """From raw scores to the score table: means, differences and win rates with their intervals.
 
 One value per prompt: a prompt with several pictures counts as their mean. Models are compared on the
-prompts they share. Values that are not finite are left out.
+prompts they share. Values that are not finite are left out. Metrics over the same prompts are resampled
+together: each has the interval it would have alone.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
+import numpy as np
+
 from spin.core.plan import seed_of
-from spin.core.statistics import Estimate, mean_interval, median, paired_difference, paired_win_rate
+from spin.core.statistics import Estimate, median, percentile_interval, resampled_means
 from spin.report.reading import Evaluation, Run, Stage
 from spin.report.request import Against, Cell, Column, Comparison, ScoreRow
 
 DATA: Final = "data"
 DENOISING: Final = "denoising"
 RESAMPLES: Final = 10_000
+LEVEL: Final = 0.95  # share of the resamples inside an interval
 _TITLES: Final = {
     "frechet": "Frechet to data",
     "frechet_clean": "Frechet to clean",
@@ -42,15 +47,25 @@ class Subject:
     stage: Stage | None
 
 
+@dataclass(frozen=True)
+class Duel:
+    """One model against another, by metric: the difference, and the share of prompts won."""
+
+    against: Against
+    opponent: str
+    differences: Mapping[str, Estimate]
+    wins: Mapping[str, Estimate]
+
+
 def score_rows(run: Run) -> tuple[ScoreRow, ...]:
     """The whole table: the real images first, then base, SFT and iterations as they are recorded."""
     subjects = _subjects(run)
     columns = _columns(subjects)
-    seed = int(run.record.get("seed") or 0)
     rows = []
     for subject in subjects:
-        opponents = _opponents(run, subject, subjects)
-        cells = tuple(_cell(column, subject, opponents, subjects, seed=seed) for column in columns)
+        means = _estimates(subject.values, seed=seed_of("mean", run.record.get("seed"), subject.name))
+        duels = [_duel(run, against, subject, other) for against, other in _opponents(run, subject, subjects)]
+        cells = tuple(_cell(column, subject, subjects, means, duels) for column in columns)
         rows.append(ScoreRow(subject.name, subject.label, cells))
     return tuple(rows)
 
@@ -78,8 +93,8 @@ def convergence(run: Run, stage: Stage) -> tuple[str, float, Comparison] | None:
     prompts = sorted(a.keys() & b.keys())
     if not prompts:
         return None
-    seed = seed_of("convergence", run.record.get("seed"), stage.name)
-    difference = paired_difference([a[p] for p in prompts], [b[p] for p in prompts], seed=seed, resamples=RESAMPLES)
+    seed = _duel_seed(run, stage.name, opponent.name)
+    difference = _estimates({DENOISING: {p: a[p] - b[p] for p in prompts}}, seed=seed)[DENOISING]
     level = sum(b[p] for p in prompts) / len(prompts)
     return opponent.label, level, Comparison("previous", opponent.label, difference, None)
 
@@ -153,21 +168,22 @@ def _opponents(run: Run, subject: Subject, subjects: list[Subject]) -> list[tupl
 
 
 def _cell(
-    column: Column, subject: Subject, opponents: list[tuple[Against, Subject]], subjects: list[Subject], *, seed: int
+    column: Column, subject: Subject, subjects: list[Subject], means: Mapping[str, Estimate], duels: list[Duel]
 ) -> Cell:
-    estimate, middle = _mean(column, subject, seed=seed), _median(column, subject)
+    middle = _median(column, subject)
     models = [other for other in subjects if other.stage is not None]
-    means = [_plain_mean(column, other) for other in models]
-    middles = [_median(column, other) for other in models]
-    comparisons = [_compare(column, subject, other, against, seed=seed) for against, other in opponents]
+    compared = [duel for duel in duels if column.per_prompt and column.metric in duel.differences]
     is_model = subject.stage is not None
     return Cell(
         column=column,
-        mean=estimate,
+        mean=_mean(column, subject, means),
         median=middle,
-        best=is_model and _is_best(column, _plain_mean(column, subject), means),
-        best_median=is_model and _is_best(column, middle, middles),
-        comparisons=tuple(c for c in comparisons if c is not None),
+        best=is_model and _is_best(column, _plain_mean(column, subject), [_plain_mean(column, m) for m in models]),
+        best_median=is_model and _is_best(column, middle, [_median(column, m) for m in models]),
+        comparisons=tuple(
+            Comparison(duel.against, duel.opponent, duel.differences[column.metric], duel.wins.get(column.metric))
+            for duel in compared
+        ),
     )
 
 
@@ -178,15 +194,11 @@ def _plain_mean(column: Column, subject: Subject) -> float | None:
     return math.fsum(values.values()) / len(values) if values else None
 
 
-def _mean(column: Column, subject: Subject, *, seed: int) -> Estimate | None:
-    if not column.per_prompt:
-        value = subject.set_values.get(column.metric)
-        return None if value is None else Estimate(value, value, value)
-    values = subject.values.get(column.metric, {})
-    if not values:
-        return None
-    own = seed_of("mean", seed, column.metric, subject.name)
-    return mean_interval([values[prompt] for prompt in sorted(values)], seed=own, resamples=RESAMPLES)
+def _mean(column: Column, subject: Subject, means: Mapping[str, Estimate]) -> Estimate | None:
+    if column.per_prompt:
+        return means.get(column.metric)
+    value = subject.set_values.get(column.metric)
+    return None if value is None else Estimate(value, value, value)
 
 
 def _median(column: Column, subject: Subject) -> float | None:
@@ -202,14 +214,47 @@ def _is_best(column: Column, value: float | None, among: list[float | None]) -> 
     return value == (min(present) if column.lower_is_better else max(present))
 
 
-def _compare(column: Column, subject: Subject, other: Subject, against: Against, *, seed: int) -> Comparison | None:
-    if not column.per_prompt:
-        return None
-    mine, theirs = subject.values.get(column.metric, {}), other.values.get(column.metric, {})
-    prompts = sorted(mine.keys() & theirs.keys())
-    if not prompts:
-        return None
-    a, b = [mine[prompt] for prompt in prompts], [theirs[prompt] for prompt in prompts]
-    own = seed_of("difference", seed, column.metric, subject.name, other.name)
-    wins = None if column.metric == DENOISING else paired_win_rate(a, b, seed=own, resamples=RESAMPLES)
-    return Comparison(against, other.label, paired_difference(a, b, seed=own, resamples=RESAMPLES), wins)
+def _duel(run: Run, against: Against, subject: Subject, other: Subject) -> Duel:
+    differences: dict[str, dict[str, float]] = {}
+    for metric, mine in subject.values.items():
+        theirs = other.values.get(metric, {})
+        differences[metric] = {prompt: mine[prompt] - theirs[prompt] for prompt in mine if prompt in theirs}
+    shares = {
+        f"{metric} wins": {prompt: 0.5 * (1 + (d > 0) - (d < 0)) for prompt, d in values.items()}
+        for metric, values in differences.items()
+        if metric != DENOISING
+    }
+    found = _estimates(differences | shares, seed=_duel_seed(run, subject.name, other.name))
+    return Duel(
+        against,
+        other.label,
+        differences={metric: found[metric] for metric in differences if metric in found},
+        wins={metric: found[f"{metric} wins"] for metric in differences if f"{metric} wins" in found},
+    )
+
+
+def _duel_seed(run: Run, name: str, other: str) -> int:
+    """One for all metrics of two models, so that a difference has one interval wherever it is shown."""
+    return seed_of("difference", run.record.get("seed"), name, other)
+
+
+def _estimates(columns: Mapping[str, Mapping[str, float]], *, seed: int) -> dict[str, Estimate]:
+    """Mean over prompts of each column with its interval; a column without prompts is left out."""
+    together: dict[tuple[str, ...], list[str]] = {}
+    for name, values in columns.items():
+        together.setdefault(tuple(sorted(values)), []).append(name)
+    found: dict[str, Estimate] = {}
+    for prompts, names in together.items():
+        if prompts:
+            matrix = np.array([[columns[name][prompt] for name in names] for prompt in prompts])
+            found |= zip(names, _intervals(matrix.tobytes(), len(names), seed), strict=True)
+    return found
+
+
+@lru_cache(maxsize=256)
+def _intervals(matrix: bytes, columns: int, seed: int) -> tuple[Estimate, ...]:
+    """Bootstrap over the rows, 30 ms for 256; kept, as a growing run is reported after each of its stages."""
+    values = np.frombuffer(matrix).reshape(-1, columns)
+    lows, highs = percentile_interval(resampled_means(values, seed=seed, resamples=RESAMPLES), level=LEVEL)
+    means = [math.fsum(column) / len(column) for column in values.T]
+    return tuple(Estimate(mean, float(low), float(high)) for mean, low, high in zip(means, lows, highs, strict=True))

@@ -1,4 +1,4 @@
-"""The score table as data: metrics.parquet in long form, table.csv as a spreadsheet wants it."""
+"""The score table as data: metrics.parquet in long form, table.csv for a spreadsheet, rows for the Prefect UI."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import pyarrow as pa
 from spin.core import store
 from spin.core.schema import content_digest, write_rows
 from spin.core.statistics import Estimate
-from spin.report.request import Cell, ScoreRow
+from spin.report.figures import difference
+from spin.report.request import Cell, Column, Comparison, ScoreRow
+from spin.report.verdict import OPPONENTS
 
 METRICS: Final = pa.schema(
     [
@@ -64,6 +66,36 @@ def csv_text(rows: Sequence[ScoreRow]) -> str:
     for row in rows:
         writer.writerow([row.label, *(text for cell in row.cells for text in _csv_cells(cell))])
     return stream.getvalue()
+
+
+def flat_rows(rows: Sequence[ScoreRow]) -> tuple[dict[str, str | float], ...]:
+    """A row per model with plain values under the same keys: means, then differences with their intervals."""
+    return tuple(
+        {"model": row.label}
+        | {_titled(cell.column): _plain(cell) for cell in row.cells}
+        | {
+            f"{cell.column.title} minus {opponent}": _compared(cell, pick(row, cell))
+            for opponent, pick in OPPONENTS
+            for cell in row.cells
+            if cell.column.per_prompt
+        }
+        for row in rows
+    )
+
+
+def _titled(column: Column) -> str:
+    return column.title + (" (%)" if column.percent else "") + (" (lower)" if column.lower_is_better else "")
+
+
+def _plain(cell: Cell) -> str | float:
+    """The mean as a number with the decimals of its column."""
+    if cell.mean is None:
+        return ""
+    return round(100 * cell.mean.value, 1) if cell.column.percent else round(cell.mean.value, cell.column.digits)
+
+
+def _compared(cell: Cell, found: Comparison | None) -> str:
+    return "" if found is None else difference(cell.column, found.difference)
 
 
 def _csv_cells(cell: Cell) -> list[str]:

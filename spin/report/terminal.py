@@ -24,7 +24,8 @@ def print_table(result: ReportResult, console: Console) -> None:
         if compared is not None:
             console.print(compared)
     console.print(Text(result.verdict, style="bold"))
-    console.print(Text(f"report: {result.page}"), soft_wrap=True)
+    if result.page is not None:
+        console.print(Text(f"report: {result.page}"), soft_wrap=True)
 
 
 def terminal_table(rows: Sequence[ScoreRow]) -> Table:

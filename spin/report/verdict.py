@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from spin.report.figures import difference, level, outcome
 from spin.report.reading import Run
@@ -10,6 +11,7 @@ from spin.report.request import Cell, Column, Comparison, ScoreRow
 from spin.report.scoring import DATA, DENOISING
 
 Compared = tuple[Column, Comparison]
+Pick = Callable[[ScoreRow, Cell], Comparison | None]
 
 
 def final_row(rows: Sequence[ScoreRow]) -> ScoreRow | None:
@@ -22,6 +24,19 @@ def against_start(cell: Cell) -> Comparison | None:
     """Comparison with the model the game began from; where that is the base, with the base."""
     by_kind = {comparison.against: comparison for comparison in cell.comparisons}
     return by_kind.get("start") or by_kind.get("base")
+
+
+def minus_before(_: ScoreRow, cell: Cell) -> Comparison | None:
+    """Comparison with the model before; None for a base."""
+    return next((comparison for comparison in cell.comparisons if comparison.against == "previous"), None)
+
+
+def minus_start(row: ScoreRow, cell: Cell) -> Comparison | None:
+    """Comparison of an iteration's model with the start of the game; None for the others."""
+    return against_start(cell) if row.name.startswith("iteration-") else None
+
+
+OPPONENTS: Final[tuple[tuple[str, Pick], ...]] = (("the model before", minus_before), ("the start", minus_start))
 
 
 def verdict(run: Run, rows: Sequence[ScoreRow]) -> str:

@@ -153,7 +153,7 @@ class RunBuilder:
                 overshoot = 1 + 0.05 * drift * (draw / 7) ** 3
                 error = level * shape * overshoot * (1 + 0.01 * noise.normal())
                 rows.append({"prompt_id": prompt, "draw": draw, "timestep": timestep, "error": error})
-        commit_rows(folder.denoising, schema.DENOISING, rows, "denoising")
+        commit_rows(folder.denoising(0), schema.DENOISING, rows, "denoising")
 
     def _write_pictures(self, folder: EvaluationFolder, stage: str, quality: float) -> None:
         rng = np.random.default_rng([3, *stage.encode()])

@@ -15,7 +15,8 @@ from PIL import Image
 from spin.core import store
 from spin.core.errors import ArtifactError, SpinError
 from spin.core.layout import RunsRoot
-from spin.report.request import ReportRequest
+from spin.core.requests import from_json, to_json
+from spin.report.request import ReportRequest, ReportResult
 from spin.report.room import replace_file, run
 from tests.report.conftest import RunBuilder
 
@@ -113,7 +114,7 @@ def test_equal_inputs_give_equal_bytes(finished, tmp_path):
     again = RunBuilder(tmp_path / "runs")
     again.build()
     second, _ = report(again)
-    for name in ("index.html", "table.csv", "grid.png"):
+    for name in ("index.html", "table.csv", "grid.png", "contact-sheet.png"):
         digests = {hashlib.sha256(r.page.with_name(name).read_bytes()).hexdigest() for r in (result, second)}
         assert len(digests) == 1, name
     assert store.verify(result.metrics).content_digest == store.verify(second.metrics).content_digest
@@ -278,7 +279,37 @@ def test_a_report_written_twice_leaves_no_scraps(builder):
     report_of(builder)
     result, _ = report(builder)
     names = {path.name for path in result.page.parent.iterdir() if not path.name.startswith(".commit")}
-    assert names == {"index.html", "grid.png", "table.csv", "metrics.parquet", "metrics.parquet.manifest.json"}
+    assert names == {
+        "index.html", "grid.png", "contact-sheet.png", "table.csv", "metrics.parquet", "metrics.parquet.manifest.json",
+    }  # fmt: skip
+
+
+def test_without_a_page_only_the_story_is_written(builder):
+    builder.stages = ("base", "sft")
+    builder.build()
+    result = run(ReportRequest(builder.root, builder.name, page=False))
+    assert (result.page, result.metrics, result.table, result.grid) == (None, None, None, None)
+    folder = RunsRoot(builder.root).run(builder.name).report.parent
+    assert [path.name for path in folder.iterdir()] == ["contact-sheet.png"]
+    whole = run(ReportRequest(builder.root, builder.name))
+    assert whole.page.exists()
+    assert (result.rows, result.scores, result.evidence) == (whole.rows, whole.scores, whole.evidence)
+    assert result.verdict == whole.verdict
+
+
+def test_without_a_page_no_plot_is_imported():
+    code = "import sys, spin.report.room; sys.exit(bool({'matplotlib.axes', 'jinja2', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_result_crosses_a_process_border_unchanged(finished, tmp_path):
+    result, _, builder = finished
+    for message in (result, run(ReportRequest(builder.root, builder.name, page=False))):
+        (tmp_path / "result.json").write_bytes(to_json(message))
+        back = from_json(ReportResult, tmp_path / "result.json")
+        assert back == message
+        assert back.evidence[0].gains["aesthetic"] == message.evidence[0].gains["aesthetic"]
+        assert len(back.scores) == 6
 
 
 def test_an_unknown_run_is_one_clear_line(tmp_path):

@@ -123,7 +123,7 @@ def test_convergence_pairs_the_same_draws_with_the_opponent(finished_run):
 
 def test_convergence_needs_both_models_measured(builder):
     builder.build()
-    builder.evaluation("sft").denoising.unlink()
+    builder.evaluation("sft").denoising(0).unlink()
     run = read_run(runs_root=builder.root, run="miniature")
     assert convergence(run, run.stages[2]) is None
     assert convergence(run, run.stages[0]) is None

@@ -1,0 +1,30 @@
+"""What the gate is shown: each model against the model before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from spin.core.gate import Evidence, opposite
+from spin.core.statistics import Estimate
+from spin.report.reading import Run
+from spin.report.request import ScoreRow
+from spin.report.scoring import DENOISING, convergence
+
+
+def gather(run: Run, rows: Sequence[ScoreRow]) -> Iterator[Evidence]:
+    """Evidence of every trained model that was measured together with the model before it, in order."""
+    by_name = {row.name: row for row in rows}
+    for stage in run.stages:
+        before, gains, held_out = run.previous(stage), _gains(by_name[stage.name]), convergence(run, stage)
+        if before is not None and (gains or held_out is not None):
+            loss = None if held_out is None else held_out[2].difference
+            yield Evidence(stage.name, stage.label, before.name, before.label, gains, loss)
+
+
+def _gains(row: ScoreRow) -> dict[str, Estimate]:
+    return {
+        cell.column.metric: opposite(found.difference) if cell.column.lower_is_better else found.difference
+        for cell in row.cells
+        for found in cell.comparisons
+        if found.against == "previous" and cell.column.metric != DENOISING
+    }
