@@ -7,31 +7,29 @@ on its seed and the batch shape, not on the split into shards.
 from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
-import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
-from torch import Tensor
 
-from spin.core.environment import bit_class
 from spin.core.errors import ArtifactError
 from spin.core.layout import StageFolder
-from spin.core.plan import Plan, padded_batches
+from spin.core.plan import Plan
 from spin.core.planning import read_plan, read_shard_rows
 from spin.core.progress import Progress, silent
-from spin.core.schema import IMAGE_TYPE, content_digest, image_schema, tensor_column, tensor_field, write_table
+from spin.core.schema import content_digest, write_table
 from spin.core.store import commit, stands
-from spin.diffusion.pictures import encode_png
-from spin.sample.opponent import Drawn, Opponent, resident_opponent
+from spin.sample.checking import check_images, rows_to_check
+from spin.sample.drawing import class_of, draw_table
+from spin.sample.identity import shard_identity
+from spin.sample.opponent import Opponent, resident_opponent
 from spin.sample.request import SampleRequest, SampleResult
 
 
 def run(request: SampleRequest, *, progress: Progress = silent) -> SampleResult:
-    """Make the shards that are missing; `progress` hears of images done and to do."""
+    """Make the shards that are missing, then check what was asked; `progress` hears of images done and to do."""
     start = time.perf_counter()
     torch.set_num_threads(request.threads)
     stage = StageFolder(request.stage)
@@ -39,33 +37,29 @@ def run(request: SampleRequest, *, progress: Progress = silent) -> SampleResult:
     _refuse_unknown_shards(request, plan, stage)
     identity = shard_identity(request, plan)
     missing = [shard for shard in request.shards if not stands(stage.samples(shard), identity)]
-    if not missing:
+    to_check = rows_to_check(stage, request.shards, request.check_images)
+    if not missing and not to_check:
         return SampleResult((), 0, time.perf_counter() - start)
     opponent = resident_opponent(request)
-    total = sum(len(plan.shard_range(shard)) for shard in missing)
-    done = 0
+    done, total = 0, sum(len(plan.shard_range(shard)) for shard in missing) + len(to_check)
+
+    def advance(images: int) -> None:
+        progress(done + images, total)
+
     for shard in missing:
         rows = read_shard_rows(stage, shard)
-
-        def advance(images: int, before: int = done) -> None:
-            progress(before + images, total)
-
         _make_shard(stage.samples(shard), rows, request, plan, opponent, advance)
         done += len(rows)
-    return SampleResult(tuple(missing), done, time.perf_counter() - start, opponent.notes)
-
-
-def shard_identity(request: SampleRequest, plan: Plan) -> dict[str, Any]:
-    """What a shard's bytes are a function of, besides the class of equal bits."""
-    return {
-        "plan": plan.plan_hash,
-        "opponent": request.opponent_digest,
-        "guidance_scale": request.guidance_scale,
-        "num_inference_steps": request.num_inference_steps,
-        "loser_source": request.loser_source,
-        "store_images": request.store_images,
-        "dtype": request.dtype,
-    }
+    checked = check_images(to_check, request, plan, opponent, advance)
+    return SampleResult(
+        made=tuple(missing),
+        images=done,
+        seconds=time.perf_counter() - start,
+        notes=opponent.notes + checked.notes,
+        checked=len(to_check),
+        differing=checked.differing,
+        largest_difference=checked.largest_difference,
+    )
 
 
 def _refuse_unknown_shards(request: SampleRequest, plan: Plan, stage: StageFolder) -> None:
@@ -85,11 +79,7 @@ def _make_shard(
     advance: Callable[[int], None],
 ) -> None:
     start = time.perf_counter()
-    batches: list[Drawn] = []
-    for batch in padded_batches(range(len(rows)), plan.batch_size):
-        batches.append(opponent.draw([rows[i] for i in batch], request))
-        advance(min(len(batches) * plan.batch_size, len(rows)))
-    table = _table(rows, batches)
+    table = draw_table(rows, request, plan, opponent, advance)
     commit(
         path,
         lambda target: write_table(target, table),
@@ -97,41 +87,9 @@ def _make_shard(
         digest=content_digest,
         identity=shard_identity(request, plan),
         environment=lambda: {
-            **bit_class(
-                device=request.device, dtype=request.dtype, batch_size=plan.batch_size, threads=request.threads,
-                compiled=request.compile and not opponent.notes,
-            ),
+            **class_of(request, plan, opponent),
             "images": len(rows),
             "seconds": time.perf_counter() - start,
             "notes": list(opponent.notes),
         },
-    )  # fmt: skip
-
-
-def _table(rows: list[dict[str, Any]], batches: Sequence[Drawn]) -> pa.Table:
-    """One row per image: straight latents, or the posterior of the image's round trip through 8 bits."""
-    fields: list[pa.Field] = [
-        pa.field("position", pa.int64()),
-        pa.field("sample_id", pa.string()),
-        pa.field("draw", pa.int32()),
-        pa.field("seed", pa.uint64()),
-    ]
-    columns: list[Any] = [pa.array([row[f.name] for row in rows], f.type) for f in fields]
-    latents, pictures, mean, log_variance = (_join(batches, f.name, len(rows)) for f in dataclasses.fields(Drawn))
-    tensors = {"latent": latents, "latent_mean": mean, "latent_log_variance": log_variance}
-    for name, values in tensors.items():
-        if values is None or (name == "latent" and mean is not None):
-            continue
-        fields.append(tensor_field(name, values.shape[1:], "float32"))
-        columns.append(tensor_column(values.numpy()))
-    if pictures is None:
-        return pa.table(columns, schema=pa.schema(fields))
-    fields.append(pa.field("image", IMAGE_TYPE))
-    columns.append(pa.array([{"bytes": encode_png(p), "path": None} for p in pictures.numpy()], IMAGE_TYPE))
-    return pa.table(columns, schema=image_schema(fields, ["image"]))
-
-
-def _join(batches: Sequence[Drawn], name: str, count: int) -> Tensor | None:
-    """Rows of all batches without the padding, on the CPU."""
-    parts = [getattr(batch, name) for batch in batches]
-    return None if parts[0] is None else torch.cat(parts)[:count].cpu()
+    )

@@ -217,7 +217,7 @@ def test_the_opponent_is_loaded_once_for_all_calls(world: World, tmp_path: Path)
         for shard in range(3):
             run(world.sample_request(stage, [shard]))
         assert len(loads) == 1
-        run(world.sample_request(stage, range(3), guidance_scale=3.0))  # nothing that loading depends on
+        run(world.sample_request(stage, range(3), guidance_scale=3.0, check_images=2))  # loading depends on neither
         assert len(loads) == 1
         run(world.sample_request(stage, [0], store_images=True))  # needs the VAE
         assert len(loads) == 2

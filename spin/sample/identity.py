@@ -1,0 +1,21 @@
+"""What a shard of samples is made from; no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spin.core.plan import Plan
+from spin.sample.request import SampleRequest
+
+
+def shard_identity(request: SampleRequest, plan: Plan) -> dict[str, Any]:
+    """What a shard's bytes are a function of, besides the class of equal bits."""
+    return {
+        "plan": plan.plan_hash,
+        "opponent": request.opponent_digest,
+        "guidance_scale": request.guidance_scale,
+        "num_inference_steps": request.num_inference_steps,
+        "loser_source": request.loser_source,
+        "store_images": request.store_images,
+        "dtype": request.dtype,
+    }
