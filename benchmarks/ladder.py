@@ -106,7 +106,8 @@ def _scores(label: str, folders: Sequence[EvaluationFolder]) -> ModelScores:
     per_prompt: dict[str, list[list[float]]] = {}
     of_the_set: dict[str, list[float]] = {}
     for folder in folders:
-        rows = read_table(folder.scores(0)).to_pylist()
+        shards = sorted(folder.scores(0).parent.glob("shard-*.parquet"))
+        rows = [row for shard in shards for row in read_table(shard).to_pylist()]
         for metric in PER_PROMPT:
             per_prompt.setdefault(metric, []).append([row["score"] for row in rows if row["scorer"] == metric])
         for row in read_table(folder.set_metrics).to_pylist():

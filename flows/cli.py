@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from spin.core.config import Config, load_config
 from spin.core.config_explain import explain as explain_key
-from spin.core.errors import SpinError
+from spin.core.errors import ConfigError, SpinError
 from spin.core.layout import RunsRoot
 from spin.core.record import read_record
 
@@ -21,6 +21,12 @@ app.add_typer(config_app, name="config")
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")]
 Source = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a preset.")]
 Root = Annotated[Path, typer.Option("--root", help="The folder that holds the runs.")]
+Gpus = Annotated[str, typer.Option(help="all, none, or a list such as 0,1.")]
+Slots = Annotated[int, typer.Option(min=1, help="Workers in spin-gpu on a machine without GPUs.")]
+OptionalSource = Annotated[
+    str, typer.Argument(metavar="[CONFIG]", help="A YAML file or preset: run.root, nightly.* and notification.* count.")
+]
+_POOLS: Final = ("spin-control", "spin-gpu", "spin-train")
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
 
 
@@ -84,24 +90,36 @@ def plan(source: Source, overrides: Overrides = None) -> None:
 def sample_shard(
     name: RunName,
     iteration: Annotated[int, typer.Argument(metavar="ITERATION", min=1)],
-    shard: Annotated[int, typer.Argument(metavar="SHARD", min=0)],
+    shard: Annotated[int, typer.Argument(metavar="SHARD", min=0, help="Counted from 0, as its file.")],
     root: Root = Path("runs"),
+    verify: Annotated[int, typer.Option("--verify", metavar="N", min=0, help="Draw N images again and compare.")] = 0,
 ) -> None:
     """Make one shard of one iteration again, if it is missing or damaged."""
     _enter(root, name)
     from flows.sample_shard import sample_shard as flow
 
-    result = flow(str(root), name, iteration, shard)
+    result = flow(name, iteration, shard, verify, str(root))
     typer.echo(f"{result.images} images sampled")
+    if result.checked:
+        typer.echo(f"{result.differing} of {result.checked} images differ; largest {result.largest_difference:.3g}")
+    if result.differing:
+        raise typer.Exit(1)
 
 
 @app.command()
-def evaluate(name: RunName, root: Root = Path("runs"), overrides: Overrides = None) -> None:
-    """Score every model of a run, perhaps with other settings: --set evaluation.guidance_scale=1."""
+def evaluate(
+    name: RunName,
+    root: Root = Path("runs"),
+    overrides: Overrides = None,
+    checkpoint: Annotated[str, typer.Option(help="all, newest, or a stage such as iteration-02.")] = "all",
+) -> None:
+    """Score the models of a run, perhaps with other settings: --set evaluation.guidance_scale=1."""
     _enter(root, name)
-    from flows.evaluate import evaluate_run, print_scores
+    from flows.evaluate import evaluate as flow
+    from flows.evaluate import print_scores
 
-    print_scores(evaluate_run(str(root), name, overrides or []))
+    scores: Any = flow(name, checkpoint, None, overrides or [], False, str(root))
+    print_scores(scores)
 
 
 @app.command()
@@ -127,6 +145,58 @@ def status(
 
     if not print_status(root, name, verify=verify):
         raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    source: OptionalSource = "miniature",
+    overrides: Overrides = None,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 4200,
+    gpus: Gpus = "all",
+    slots: Slots = 1,
+) -> None:
+    """Start a Prefect server on this machine, register everything, start the workers; Ctrl-C stops all of it."""
+    from flows.serving import serve as keep_serving
+    from flows.serving import worker_programs
+
+    config = load_config(source, overrides=overrides or [])
+    keep_serving(config, port, worker_programs(_POOLS, gpus, slots))
+
+
+@app.command()
+def deploy(source: OptionalSource = "miniature", overrides: Overrides = None) -> None:
+    """Register pools, deployments, schedules and automations on the server of PREFECT_API_URL."""
+    from flows.environment import prepare_environment, require_server
+
+    config = load_config(source, overrides=overrides or [])
+    address = require_server()
+    prepare_environment(Path(config.run.root))
+    from flows.deployments import register
+
+    for name in register(config):
+        typer.echo(name)
+    typer.echo(f"registered at {address}; runs root {Path(config.run.root).absolute()}")
+
+
+@app.command()
+def worker(
+    pools: Annotated[
+        list[str] | None, typer.Option("--pool", help="Pools to serve; default spin-gpu, spin-train.")
+    ] = None,
+    gpus: Gpus = "all",
+    slots: Slots = 1,
+    root: Root = Path("runs"),
+) -> None:
+    """Start workers for the server of PREFECT_API_URL: one for each GPU, and one that trains."""
+    from flows.environment import prepare_environment, require_server
+    from flows.serving import work, worker_programs
+
+    unknown = [pool for pool in pools or () if pool not in _POOLS]
+    if unknown:
+        raise ConfigError(f"no pool {unknown[0]!r}", where="--pool", fix=f"name {', '.join(_POOLS)}")
+    require_server()
+    prepare_environment(root)
+    work(RunsRoot(root.absolute()), worker_programs(pools or _POOLS[1:], gpus, slots))
 
 
 @app.command()
@@ -164,7 +234,7 @@ def _enter(root: Path, name: str) -> None:
 
 
 def _run(config: Config) -> None:
-    from flows.entering import check_run, only_one
+    from flows.entering import check_run
     from flows.environment import prepare_environment, refuse_other_server
 
     check_run(config)
@@ -173,8 +243,7 @@ def _run(config: Config) -> None:
     from flows.playing import play
 
     try:
-        with only_one(RunsRoot(Path(config.run.root).absolute()).run(config.run.name)):
-            play(config, server)
+        play(config, server)
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on from here", err=True)
         raise typer.Exit(130) from None

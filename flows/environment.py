@@ -21,6 +21,9 @@ _SETTINGS: Final = {
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 s, the default, is too short on a busy machine
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # of runs; silence of three marks a run Crashed (flows.deployments)
+    "PREFECT_WORKER_QUERY_SECONDS": "2",  # 10 s, the default, is as long as a short stage
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     "PREFECT_LOGGING_LEVEL": "INFO",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the terminal shows our own lines, the UI Prefect's
@@ -37,15 +40,49 @@ def prepare_environment(runs_root: Path) -> str:
     """Set Prefect up for this process; return a line that says which server it talks to."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    root = RunsRoot(runs_root.absolute())
     address = os.environ.get("PREFECT_API_URL", "")
     if address:
         _reach(address)
         return f"Prefect server: {address}"
-    home = RunsRoot(runs_root.absolute()).prefect_home
+    home = root.prefect_home
     _make(home)
     os.environ["PREFECT_HOME"] = str(home)
     os.environ["PREFECT_PROFILES_PATH"] = str(home / "profiles.toml")
+    os.environ["PREFECT_SERVER_UI_STATIC_DIRECTORY"] = str(home / "ui")  # the default is shared by all servers
+    served = _served(root)
+    if served:
+        os.environ["PREFECT_API_URL"] = served
+        return f"Prefect server: {served}, as spin-diffusion serve runs it here"
     return f"Prefect server: a temporary one, its history in {home}"
+
+
+def require_server() -> str:
+    """The address of the server that PREFECT_API_URL names; it must answer."""
+    address = os.environ.get("PREFECT_API_URL", "")
+    if not address:
+        raise ConfigError(
+            "no Prefect server is named",
+            where="PREFECT_API_URL",
+            fix="export PREFECT_API_URL=http://HOST:PORT/api, or start one with spin-diffusion serve",
+        )
+    _reach(address)
+    return address
+
+
+def server_note(root: RunsRoot) -> Path:
+    """Where `serve` writes its address while it runs."""
+    return root.prefect_home / "server-url"
+
+
+def _served(root: RunsRoot) -> str | None:
+    """Address of the server that `serve` runs for this runs root; None where there is none, or it is gone."""
+    try:
+        address = server_note(root).read_text("utf-8").strip()
+        _reach(address)
+    except (OSError, ConfigError):
+        return None
+    return address
 
 
 def _make(home: Path) -> None:

@@ -1,41 +1,124 @@
-"""Evaluation on its own: every model of a run, perhaps with other settings than the run's."""
+"""Evaluation on its own: on demand for every model of a run, and every night for the newest checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
 
-from prefect import flow
+from prefect import flow, tags
+from prefect.states import Completed
+from pydantic import BaseModel, Field
 from rich.table import Table
 
+from flows.executors import executor_of
+from flows.naming import named
 from flows.past_run import PastRun
-from spin.core.layout import EvaluationFolder
+from flows.requests import Model
+from spin.core.layout import RunsRoot
+from spin.core.nights import Night, append_nights, night_of, read_nights, trend
+from spin.core.record import newest_run
 from spin.core.schema import read_table
-from spin.evaluate.request import EvaluateResult
-from tasks.evaluating import evaluate
+from spin.core.statistics import mean_interval
+from spin.evaluate.request import EvaluateRequest
+from spin.evaluate.shards import evaluation_folder, shard_count
 from tasks.showing import console
+from tasks.telling import show_table
+
+
+class EvaluateForm(BaseModel):
+    """What the page of `evaluate` asks."""
+
+    run: str | None = Field(
+        default=None,
+        title="Run",
+        description="name of the run (empty: the one with the newest checkpoint)",
+        json_schema_extra={"position": 0},
+    )
+    checkpoint: str = Field(
+        default="all",
+        title="Checkpoint",
+        description="all, newest, or a stage: base, sft, iteration-02",
+        min_length=1,
+        json_schema_extra={"position": 1},
+    )
+    benchmarks: list[Literal["test", "validation"]] | None = Field(
+        default=None,
+        title="Benchmarks",
+        description="held-out prompts to score (empty: the run's own)",
+        json_schema_extra={"position": 2},
+    )
+    settings: list[str] | None = Field(
+        default=None,
+        title="Other settings",
+        description="KEY=VALUE each, of evaluation.* and execution.*",
+        json_schema_extra={"position": 3},
+    )
+    keep: bool = Field(
+        default=False,
+        title="Keep in the history",
+        description="add new scores to the table of the nights",
+        json_schema_extra={"position": 4},
+    )
+    root: str = Field(default="runs", title="Runs root", min_length=1, json_schema_extra={"position": 5})
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Mean of each metric for one model."""
+    """Means of one model on one benchmark."""
 
     label: str
+    benchmark: str
     means: dict[str, float]
     images_scored: int
 
 
-@flow(name="evaluate", flow_run_name="evaluate {run}", persist_result=False)
-def evaluate_run(root: str, run: str, overrides: Sequence[str] = ()) -> list[Scores]:
-    """Score the real held-out images and every model of a run; what stands is only read."""
+def _title(given: dict[str, Any]) -> str:
+    return f"evaluate {given.get('run') or 'newest run'} {given.get('checkpoint') or 'all'}"
+
+
+@flow(name="evaluate", flow_run_name=named(_title), persist_result=False)
+def evaluate(
+    run: str | None = None,
+    checkpoint: str = "all",
+    benchmarks: list[str] | None = None,
+    settings: list[str] | None = None,
+    keep: bool = False,
+    root: str = "runs",
+) -> Any:  # a state that carries list[Scores], which Prefect hands to callers
+    """Score models of a run; what is scored already is only read, and a night without a new model does nothing."""
+    name = run or newest_run(RunsRoot(Path(root).absolute()))
+    if name is None:
+        return Completed(message="nothing to do: no run has a checkpoint yet", data=[])
+    found: list[Scores] = []
+    with tags("spin-diffusion", name):
+        for benchmark in benchmarks or (None,):
+            found += score_models(root, name, checkpoint, benchmark, settings or [], keep=keep)
+    images = sum(scores.images_scored for scores in found)
+    if keep:
+        rows = trend(read_nights(RunsRoot(Path(root).absolute())))
+        show_table("nights", rows, "nightly evaluations: means, and the change since the night before")
+    labels = ", ".join(dict.fromkeys(scores.label for scores in found))
+    done = f"{images} images scored" if images else "nothing to do: 0 images"
+    return Completed(message=f"{done}; {name}: {labels}", data=found)
+
+
+def score_models(
+    root: str, run: str, checkpoint: str, benchmark: str | None, settings: Sequence[str], *, keep: bool
+) -> Iterator[Scores]:
+    """Score each chosen model on one benchmark."""
+    overrides = [*settings, *([] if benchmark is None else [f"evaluation.split={benchmark}"])]
     past = PastRun.open(root, run, overrides)
-    found = []
-    for model in (None, *past.models):
-        label = "data" if model is None else model.label
+    executor = executor_of(past.requests, overrides)
+    for model in _chosen(past, checkpoint):
+        result = executor.evaluate(past.prepared, model)
         request = past.requests.evaluate(past.prepared, model)
-        result: EvaluateResult = evaluate(request, label, past.requests.inline)
-        found.append(Scores(label, _means(EvaluationFolder(result.folder)), result.images_scored))
-    return found
+        if keep and model is not None and result.images_scored:
+            append_nights(past.requests.root, list(_nights(past, model, request)))
+        label = "data" if model is None else model.label
+        yield Scores(label, request.split, _means(request), result.images_scored)
 
 
 def print_scores(scores: Sequence[Scores]) -> None:
@@ -48,13 +131,57 @@ def print_scores(scores: Sequence[Scores]) -> None:
     console.print(f"{sum(row.images_scored for row in scores)} images scored", highlight=False)
 
 
-def _means(folder: EvaluationFolder) -> dict[str, float]:
+def _chosen(past: PastRun, checkpoint: str) -> Sequence[Model | None]:
+    if checkpoint == "all":
+        return (None, *past.models)
+    if checkpoint == "newest":
+        return past.models[-1:]
+    return (past.model(checkpoint),)
+
+
+def _nights(past: PastRun, model: Model, request: EvaluateRequest) -> Iterator[Night]:
+    """Rows of the history: one for each number of an evaluation that was made now."""
+    now = datetime.now(UTC)
+    values = _values(request)
+    intervals = {name: mean_interval(found, seed=0) for name, found in values.items()}
+    for name, mean in _means(request).items():
+        interval = intervals.get(name)
+        yield Night(
+            night=night_of(now, past.requests.config.nightly.timezone),
+            evaluated_at=now.isoformat(timespec="seconds"),
+            run=past.requests.config.run.name,
+            stage=model.name,
+            label=model.label,
+            checkpoint=model.digest,
+            benchmark=request.split,
+            protocol="single",
+            metric=name,
+            mean=mean,
+            low=None if interval is None else interval.low,
+            high=None if interval is None else interval.high,
+            images=sum(map(len, values.values())) // max(1, len(values)),
+            config=evaluation_folder(request).path.name,
+        )
+
+
+def _values(request: EvaluateRequest) -> dict[str, list[float]]:
+    folder = evaluation_folder(request)
     values: dict[str, list[float]] = {}
-    for row in read_table(folder.scores(0)).to_pylist():
-        values.setdefault(row["scorer"], []).append(row["score"])
-    means = {name: sum(found) / len(found) for name, found in values.items()}
+    for shard in range(shard_count(request)):
+        for row in read_table(folder.scores(shard)).to_pylist():
+            values.setdefault(row["scorer"], []).append(row["score"])
+    return values
+
+
+def _means(request: EvaluateRequest) -> dict[str, float]:
+    folder = evaluation_folder(request)
+    means = {name: _mean(found) for name, found in _values(request).items()}
     means |= {row["metric"]: row["value"] for row in read_table(folder.set_metrics).to_pylist()}
-    if folder.denoising.exists():
-        errors = read_table(folder.denoising)["error"].to_pylist()
-        means["denoising"] = sum(errors) / len(errors)
+    if request.subject is not None:
+        tables = (read_table(folder.denoising(shard), ["error"]) for shard in range(shard_count(request)))
+        means["denoising"] = _mean([error for table in tables for error in table["error"].to_pylist()])
     return means
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -18,7 +18,7 @@ def write_config(directory: Path, config: Path) -> Path:
         raise DataError("no such folder", where=str(directory), fix="name the folder that holds your images")
     if config.exists():
         raise ConfigError("exists already", where=str(config), fix="choose another name with --config")
-    source = _source(directory)
+    source = picture_source(directory)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", directory.resolve().name).strip("-._")[:64] or "mine"
     try:
         config.write_text(commented_template(str(directory), source=source, run_name=name), "utf-8")
@@ -29,7 +29,8 @@ def write_config(directory: Path, config: Path) -> Path:
     return config
 
 
-def _source(directory: Path) -> str:
+def picture_source(directory: Path) -> str:
+    """The data.source that fits a folder: pictures, or Parquet files."""
     files = [path for path in directory.rglob("*") if path.is_file()]
     if any(path.suffix.lower() in _PICTURES for path in files):
         return "imagefolder"

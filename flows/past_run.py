@@ -10,8 +10,11 @@ from pathlib import Path
 from flows.requests import Model, Requests
 from spin.core.config import Config, config_from_mapping, load_config
 from spin.core.config_identity import config_to_json
+from spin.core.config_rules import check_run_name
 from spin.core.errors import ConfigError
-from spin.core.layout import RunsRoot, iteration_name
+from spin.core.layout import RunsRoot
+from spin.core.plan import Plan
+from spin.core.planning import read_plan
 from spin.core.record import Record, read_record, recorded_config
 from spin.prepare.request import PrepareResult
 from tasks.launching import find_device
@@ -25,6 +28,10 @@ class PastRun:
     @classmethod
     def open(cls, root: str, run: str, overrides: Sequence[str] = ()) -> PastRun:
         """Read a run's record; `overrides` change its config for this call only."""
+        try:
+            check_run_name(run)
+        except ValueError as error:
+            raise ConfigError(str(error), where="run") from None
         path = Path(root).absolute()
         folder = RunsRoot(path).run(run)
         record = read_record(folder)
@@ -54,12 +61,32 @@ class PastRun:
         return [Model(s["name"], s["label"], self.requests.root.path / s["checkpoint"], s["digest"]) for s in stages]
 
     def opponent_of(self, iteration: int) -> Model:
-        """The model before an iteration: the previous one, the SFT start or the base."""
-        before = [model for model in self.models if model.name != iteration_name(iteration)]
-        earlier = [m for m in before if not m.name.startswith("iteration-") or m.name < iteration_name(iteration)]
-        if not earlier:
-            raise ConfigError(f"run {self.record['run']!r} has no model yet", fix="run it once")
-        return earlier[-1]
+        """The model that an iteration was planned with: the previous one, the SFT start or the base."""
+        digest = self.plan_of(iteration).parent_digest
+        for model in self.models:
+            if model.digest == digest:
+                return model
+        raise ConfigError(f"run {self.record['run']!r} has no model {digest[:12]} any more", fix="run it again")
+
+    def model(self, name: str) -> Model | None:
+        """A model by its stage's name or its label; None for `data`, the real held-out images."""
+        if name == "data":
+            return None
+        for model in self.models:
+            if name in (model.name, model.label):
+                return model
+        known = ", ".join(model.name for model in self.models) or "none yet"
+        raise ConfigError(f"run {self.record['run']!r} has no model {name[:64]!r}", fix=f"models: {known}")
+
+    def plan_of(self, iteration: int) -> Plan:
+        """The plan of an iteration; an unknown one names those that are planned."""
+        stage = self.requests.folder.iteration(iteration)
+        if not stage.plan.exists():
+            planned = ", ".join(self.planned_iterations()) or "none yet"
+            raise ConfigError(
+                f"run {self.record['run']!r} has no plan for iteration {iteration}", fix=f"planned: {planned}"
+            )
+        return read_plan(stage)
 
     def planned_iterations(self) -> list[str]:
         return [path.parent.name for path in sorted(self.requests.folder.path.glob("iteration-*/plan.json"))]

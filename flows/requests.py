@@ -14,6 +14,7 @@ from spin.evaluate.request import EvaluateRequest
 from spin.prepare.request import PrepareRequest, PrepareResult
 from spin.sample.request import SampleRequest
 from spin.train.request import TrainingSettings, TrainRequest
+from tasks.devices import visible_gpus
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Requests:
     def inline(self) -> bool:
         room = self.config.execution.room
         return self.device == "cpu" if room == "auto" else room == "inline"
+
+    @property
+    def processes(self) -> int:
+        """Of a training: as the config says, or one on each GPU that this process may use."""
+        return self.config.execution.train_processes or (1 if self.device == "cpu" else len(visible_gpus()))
 
     def prepare(self, base: Path, base_digest: str) -> PrepareRequest:
         data = self.config.data
@@ -84,7 +90,12 @@ class Requests:
         }
 
     def sample(
-        self, stage: StageFolder, shards: tuple[int, ...], prepared: PrepareResult, opponent: Model
+        self,
+        stage: StageFolder,
+        shards: tuple[int, ...],
+        prepared: PrepareResult,
+        opponent: Model,
+        check_images: int = 0,
     ) -> SampleRequest:
         sampling, execution = self.config.sampling, self.config.execution
         return SampleRequest(
@@ -102,6 +113,7 @@ class Requests:
             device=self.device,
             dtype=execution.dtype,
             threads=execution.threads,
+            check_images=check_images,
         )
 
     def train_iteration(self, iteration: int, prepared: PrepareResult, opponent: Model) -> TrainRequest:
@@ -147,7 +159,15 @@ class Requests:
             **self._shared(),
         )
 
-    def evaluate(self, prepared: PrepareResult, subject: Model | None) -> EvaluateRequest:
+    def evaluate(
+        self,
+        prepared: PrepareResult,
+        subject: Model | None,
+        shards: tuple[int, ...] | None = None,
+        *,
+        finish: bool = False,
+    ) -> EvaluateRequest:
+        """Shards of an evaluation; all of them, then the numbers of the whole set, where none are named."""
         evaluation, execution = self.config.evaluation, self.config.execution
         return EvaluateRequest(
             runs_root=self.root.path,
@@ -162,6 +182,9 @@ class Requests:
             num_inference_steps=evaluation.num_inference_steps,
             seed=evaluation.seed,
             batch_size=evaluation.batch_size,
+            shard_size=evaluation.shard_size,
+            shards=shards,
+            finish=finish or shards is None,
             scorers=self.scorers,
             denoising_draws=evaluation.denoising_draws,
             device=self.device,
@@ -195,6 +218,7 @@ class Requests:
             device=self.device,
             dtype=self.config.execution.dtype,
             threads=self.config.execution.threads,
+            processes=self.processes,
         )
 
     def _shared(self) -> dict[str, Any]:

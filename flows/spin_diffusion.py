@@ -1,4 +1,4 @@
-"""The whole run: prepare -> SFT start -> for each iteration (plan -> sample -> train -> evaluate) -> report.
+"""The whole run: prepare -> SFT start -> for each iteration (plan -> sample -> train -> evaluate -> gate) -> report.
 
 The hall of the house: the order of things, no work. Every task checks what stands and makes only what
 is missing, so the same flow starts, resumes and repeats a run.
@@ -10,27 +10,31 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from prefect import flow
+from prefect import flow, tags
 
+from flows.entering import check_run, only_one
+from flows.executors import Executor, executor_of
+from flows.forms import Advanced, RunForm, config_of
+from flows.gate import pass_gate
+from flows.naming import named
 from flows.requests import Model, Requests
-from spin.core.config import config_from_mapping
+from spin.core.config_identity import config_to_json
 from spin.core.errors import ConfigError
 from spin.core.layout import EvaluationFolder, RealCache, StageFolder
 from spin.core.plan import Plan
 from spin.core.record import Record, open_record, relative
 from spin.core.store import read_manifest
-from spin.evaluate.request import EvaluateResult
+from spin.evaluate.shards import shard_count
 from spin.prepare.request import PrepareResult
 from spin.report.request import ReportRequest, ReportResult
 from spin.train.request import TrainRequest, TrainResult
-from tasks.evaluating import evaluate
-from tasks.preparing import find_base, plan, prepare
+from tasks.launching import find_device
+from tasks.preparing import find_base, plan
 from tasks.reporting import record as write_down
 from tasks.reporting import report
-from tasks.sampling import sample
-from tasks.training import train
+from tasks.telling import show_story
 
 
 @dataclass
@@ -54,6 +58,7 @@ class RunState:
     """What the flows of one run share: its requests, its record, what was done."""
 
     requests: Requests
+    executor: Executor
     record: Record
     prepared: PrepareResult
     totals: Totals = field(default_factory=Totals)
@@ -91,22 +96,45 @@ class RunSummary:
 
     report: ReportResult
     totals: Totals
+    stopped: dict[str, str] | None = None  # by the gate: after which stage, and the best one
 
 
-@flow(name="spin-diffusion", flow_run_name="{config[run][name]}", persist_result=False, validate_parameters=False)
-def spin_diffusion(config: dict[str, Any], device: str) -> RunSummary:
-    """Run, resume or repeat a run described by a config (`config_to_json`)."""
+def _title(given: dict[str, Any]) -> str:
+    config = given.get("config") or {}
+    return str(given.get("run_name") or config.get("run", {}).get("name") or given.get("preset"))
+
+
+@flow(name="spin-diffusion", flow_run_name=named(_title), persist_result=False)
+def spin_diffusion(
+    preset: str = "miniature",
+    run_name: str | None = None,
+    data: str | None = None,
+    base_model: str | None = None,
+    iterations: int | None = None,
+    seed: int | None = None,
+    executor: Literal["local", "workers"] | None = None,
+    root: str | None = None,
+    advanced: Advanced | None = None,
+    config: dict[str, Any] | None = None,
+) -> RunSummary:
+    """Start, resume or repeat a run. Finished work is checked and skipped.
+
+    `flows.forms` tells of the fields; `config` is a whole config for callers that have one.
+    """
+    form = RunForm(
+        preset=preset, run_name=run_name, data=data, base_model=base_model, iterations=iterations, seed=seed,
+        executor=executor, root=root, advanced=advanced,
+    )  # fmt: skip
+    settings = config_of(form, config)
+    check_run(settings)
     start = time.perf_counter()
-    requests = Requests(config_from_mapping(config, where="config"), device)
-    state, base = prepare_run(requests)
-    evaluate_model(state, None)
-    evaluate_model(state, base)
-    model = supervised_start(state, base) if requests.config.sft.steps else base
-    for number in range(1, requests.config.iterations + 1):
-        model = iteration(state, number, model)
-    result: ReportResult = report(ReportRequest(requests.root.path, requests.config.run.name), requests.inline)
+    requests = Requests(settings, find_device(settings.execution.device))
+    with only_one(requests.folder), tags("spin-diffusion", settings.run.name):
+        state, base = prepare_run(requests)
+        play_rounds(state, base)
+        result: ReportResult = report(ReportRequest(requests.root.path, settings.run.name), requests.inline)
     state.totals.seconds = time.perf_counter() - start
-    return RunSummary(result, state.totals)
+    return RunSummary(result, state.totals, state.record.get("stopped"))
 
 
 def prepare_run(requests: Requests) -> tuple[RunState, Model]:
@@ -114,41 +142,61 @@ def prepare_run(requests: Requests) -> tuple[RunState, Model]:
     record = open_record(requests.folder, requests.config)
     folder, digest = find_base(requests.config.model.base)
     _refuse_other_base(record, digest)
-    prepared: PrepareResult = prepare(requests.prepare(folder, digest), requests.inline)
+    record["config"] = config_to_json(requests.config)  # what only decides or looks on may have changed
+    record["base"] = {"path": str(folder), "digest": digest}
+    write_down(requests.folder, record)  # workers start from it
+    executor = executor_of(requests)
+    prepared = executor.prepare(requests.prepare(folder, digest))
     record |= {
-        "base": {"path": str(folder), "digest": digest},
         "data_digest": prepared.data_digest,
         "real": relative(prepared.real, requests.root),
         "prompts": prepared.rows,
         "quarantined": prepared.quarantined,
     }
-    state = RunState(requests, record, prepared)
+    state = RunState(requests, executor, record, prepared)
     cache = RealCache(prepared.real)
     state.spent("data", "prepare", (cache.latents, cache.text, cache.held_out_images))
     base = Model("base", "base", folder, digest)
     _note_model(state, base, opponent=None)
+    write_down(requests.folder, record)
     return state, base
+
+
+def play_rounds(state: RunState, base: Model) -> None:
+    """The supervised start, then round after round, as far as the gate lets it."""
+    config = state.requests.config
+    evaluate_model(state, None)
+    evaluate_model(state, base)
+    model = supervised_start(state, base) if config.sft.steps else base
+    state.record.pop("stopped", None)
+    for number in range(1, config.iterations + 1):
+        played = iteration(state, number, model)
+        decision = pass_gate(state.requests, state.record, number, tell(state))
+        if decision == "stop":
+            break
+        model = model if decision == "go-back" else played
 
 
 def supervised_start(state: RunState, base: Model) -> Model:
     """The optional SFT stage; its model is then where iteration 1 starts."""
     request = state.requests.train_sft(state.prepared, base)
-    trained: TrainResult = train(request, state.requests.inline)
+    trained = state.executor.train(request, "sft")
     model = Model("sft", "SFT", trained.checkpoint, trained.digest)
     _note_training(state, model, base, request, trained)
     evaluate_model(state, model)
     return model
 
 
-@flow(name="iteration", flow_run_name="iteration {number}", persist_result=False, validate_parameters=False)
+@flow(name="iteration", flow_run_name="k={number}", persist_result=False, validate_parameters=False)
 def iteration(state: RunState, number: int, opponent: Model) -> Model:
     """One round of self-play: the opponent's images, a training against them, an evaluation."""
     requests, prepared = state.requests, state.prepared
     stage = requests.folder.iteration(number)
     written: Plan = plan(stage, **requests.plan(number, prepared, opponent))
-    sample_shards(state, number, written, opponent)
+    state.totals.images_sampled += state.executor.sample(number, prepared, opponent)
+    state.spent(stage.name, "sample", (stage.samples(shard) for shard in range(written.shards)))
     request = requests.train_iteration(number, prepared, opponent)
-    trained: TrainResult = train(request, requests.inline)
+    trained = state.executor.train(request, f"k={number}")
     model = Model(stage.name, f"SPIN {number}", trained.checkpoint, trained.digest)
     state.stage(stage.name)["samples"] = {"images": written.images, "plan_hash": written.plan_hash}
     _note_training(state, model, opponent, request, trained)
@@ -156,34 +204,30 @@ def iteration(state: RunState, number: int, opponent: Model) -> Model:
     return model
 
 
-def sample_shards(state: RunState, number: int, written: Plan, opponent: Model) -> None:
-    """Every shard a task; in a process of its own, all shards one task, so that the model loads once."""
-    requests = state.requests
-    stage = requests.folder.iteration(number)
-    each = [(shard,) for shard in range(written.shards)]
-    groups = each if requests.inline else [tuple(range(written.shards))]
-    for group in groups:
-        label = f"shard {group[0] + 1:02d}/{written.shards:02d}" if len(group) == 1 else f"{written.shards} shards"
-        result = sample(requests.sample(stage, group, state.prepared, opponent), label, requests.inline)
-        state.totals.images_sampled += result.images
-    state.spent(stage.name, "sample", (stage.samples(shard) for shard in range(written.shards)))
-
-
 def evaluate_model(state: RunState, model: Model | None) -> None:
     """Score a model, or the real held-out images (None), and write the result down."""
     requests = state.requests
-    name, label = ("data", "data") if model is None else (model.name, model.label)
-    result: EvaluateResult = evaluate(requests.evaluate(state.prepared, model), label, requests.inline)
+    name = "data" if model is None else model.name
+    request = requests.evaluate(state.prepared, model)
+    result = state.executor.evaluate(state.prepared, model)
     state.totals.images_sampled += result.images_made
     state.totals.images_scored += result.images_scored
     made = EvaluationFolder(result.folder)
-    state.spent(name, "evaluate", (made.images(0), made.scores(0), made.set_metrics, made.denoising))
+    state.spent(name, "evaluate", made.artifacts(shard_count(request), is_data=model is None))
     folder = relative(result.folder, requests.root)
     if model is None:
         state.record["data"] = {"label": "data", "evaluation": folder}
     else:
         state.stage(name)["evaluation"] = folder
     write_down(requests.folder, state.record)
+
+
+def tell(state: RunState) -> ReportResult:
+    """The run's story so far, shown on its page in the UI."""
+    request = ReportRequest(state.requests.root.path, state.requests.config.run.name, page=False)
+    told: ReportResult = report(request, state.requests.inline)
+    show_story(state.requests.config.run.name, told)
+    return told
 
 
 def _note_model(state: RunState, model: Model, *, opponent: Model | None) -> None:

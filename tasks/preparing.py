@@ -12,7 +12,7 @@ from spin.core.layout import StageFolder
 from spin.core.plan import Plan
 from spin.core.planning import write_plan
 from spin.prepare.request import PrepareRequest, PrepareResult
-from tasks.launching import launch
+from tasks.launching import Room
 from tasks.retrying import DOOR
 from tasks.showing import shown
 
@@ -28,10 +28,10 @@ def find_base(name: str) -> tuple[Path, str]:
 
 
 @task(task_run_name="prepare {request.source}", **DOOR)
-def prepare(request: PrepareRequest, inline: bool) -> PrepareResult:
+def prepare(request: PrepareRequest, room: Room) -> PrepareResult:
     """Read, check and encode the data; return where it stands."""
     with shown("encode images") as progress:
-        result = launch("prepare", request, PrepareResult, inline=inline, progress=progress)
+        result = room.ask(request, PrepareResult, progress)
     get_run_logger().info("data %s: %s, %d encoded", result.data_digest[:8], result.rows, result.encoded)
     return result
 

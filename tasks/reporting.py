@@ -24,5 +24,6 @@ def record(folder: RunFolder, values: dict[str, Any]) -> None:
 def report(request: ReportRequest, inline: bool) -> ReportResult:
     """Write the report; return where it stands."""
     result = launch("report", request, ReportResult, inline=inline)
-    get_run_logger().info("report: %s", result.page)
+    if result.page is not None:
+        get_run_logger().info("report: %s", result.page)
     return result

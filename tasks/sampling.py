@@ -6,16 +6,16 @@ from prefect import task
 from prefect.logging import get_run_logger
 
 from spin.sample.request import SampleRequest, SampleResult
-from tasks.launching import launch
+from tasks.launching import Room
 from tasks.retrying import DOOR
 from tasks.showing import shown
 
 
-@task(task_run_name="sample {request.stage.name} {label}", **DOOR)
-def sample(request: SampleRequest, label: str, inline: bool) -> SampleResult:
+@task(task_run_name="sample {label}", **DOOR)
+def sample(request: SampleRequest, label: str, room: Room) -> SampleResult:
     """Draw the shards of `request` that are missing."""
-    with shown(f"sample {request.stage.name} {label}") as progress:
-        result = launch("sample", request, SampleResult, inline=inline, progress=progress)
+    with shown(f"sample {label}") as progress:
+        result = room.ask(request, SampleResult, progress)
     get_run_logger().info("%s: %d images in %.1f s", label, result.images, result.seconds)
     for note in result.notes:
         get_run_logger().warning(note)

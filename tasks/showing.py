@@ -1,10 +1,10 @@
-"""Shows a room's progress: a bar with the time left on a terminal, plain lines elsewhere."""
+"""Shows a room's progress: a bar with the time left on a terminal, plain lines elsewhere, and on the task's page."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Final
 
 from rich.console import Console
@@ -19,11 +19,17 @@ _PLAIN_SECONDS: Final = 10.0  # between two lines where there is no terminal
 @contextmanager
 def shown(label: str) -> Iterator[core.Progress]:
     """A progress callback under `label` while the block runs."""
-    if console.is_terminal:
-        with _bar(label) as callback:
-            yield callback
-    else:
-        yield _Lines(label)
+    from tasks.telling import ProgressArtifact  # Prefect: 2 s, which `status` and `doctor` do not pay
+
+    page = ProgressArtifact(label)
+    with _bar(label) if console.is_terminal else nullcontext(_Lines(label)) as here:
+
+        def tell(done: int, total: int, note: str = "") -> None:
+            here(done, total, note)
+            page(done, total)
+
+        yield tell
+    page.end()
 
 
 @contextmanager

@@ -6,18 +6,18 @@ from prefect import task
 from prefect.logging import get_run_logger
 
 from spin.train.request import TrainRequest, TrainResult
-from tasks.launching import launch
+from tasks.launching import Room
 from tasks.retrying import DOOR
 from tasks.showing import console, shown
 
 
-@task(task_run_name="train {request.stage.name}", **DOOR)
-def train(request: TrainRequest, inline: bool) -> TrainResult:
+@task(task_run_name="train {label}", **DOOR)
+def train(request: TrainRequest, label: str, room: Room) -> TrainResult:
     """Train one stage from its newest state; return its checkpoint."""
-    with shown(f"train {request.stage.name}") as progress:
-        result = launch("train", request, TrainResult, inline=inline, progress=progress)
-    get_run_logger().info("%s: %d steps in %.1f s", request.stage.name, result.steps, result.seconds)
+    with shown(f"train {label}") as progress:
+        result = room.ask(request, TrainResult, progress)
+    get_run_logger().info("%s: %d steps in %.1f s", label, result.steps, result.seconds)
     for line in result.health:
-        get_run_logger().warning("%s: %s", request.stage.name, line)
-        console.print(f"[yellow]{request.stage.name}: {line}[/yellow]", highlight=False)
+        get_run_logger().warning("%s: %s", label, line)
+        console.print(f"[yellow]train {label}: {line}[/yellow]", highlight=False)
     return result

@@ -42,6 +42,7 @@ _PARTNERS: Final[Mapping[KeyPath, KeyPath]] = {
     ("train", "steps"): ("iterations",),
     ("data", "path"): ("data", "source"),
     ("data", "target"): ("data", "source"),
+    ("gate", "metric"): ("evaluation", "scorers"),
 }
 
 
@@ -51,12 +52,15 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")))
 
 
-def load_config(source: str | Path, *, overrides: Sequence[str] = ()) -> Config:
-    """The config of a preset's name or a file's path, with overrides such as `train.steps=[50,500]` on top."""
+def load_config(source: str | Path | Mapping[str, Any], *, overrides: Sequence[str] = ()) -> Config:
+    """The config of a preset, a file or a mapping, with overrides such as `train.steps=[50,500]` on top."""
     stack = _Stack()
     layers, problems = _read_overrides(overrides)
     try:
-        _push_source(stack, source)
+        if isinstance(source, Mapping):
+            stack.push(_mapping_layer(source, where="config"))
+        else:
+            _push_source(stack, source)
     except ConfigError as error:
         raise ConfigError("\n".join([str(error), *map(str, problems)])) from None
     for layer in layers:
@@ -68,8 +72,12 @@ def load_config(source: str | Path, *, overrides: Sequence[str] = ()) -> Config:
 def config_from_mapping(values: Mapping[str, Any], *, where: str) -> Config:
     """The config of a mapping such as run.json's; `where` names its file in problems."""
     stack = _Stack()
-    stack.push(Layer(label=where, index=0, values=dict(values), positions={(): Position(0, 0, 0, where)}))
+    stack.push(_mapping_layer(values, where=where))
     return stack.resolve()
+
+
+def _mapping_layer(values: Mapping[str, Any], *, where: str) -> Layer:
+    return Layer(label=where, index=0, values=dict(values), positions={(): Position(0, 0, 0, where)})
 
 
 class _Stack:

@@ -15,6 +15,8 @@ from spin.core.errors import ConfigError
 _WORDS = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
 _LIMITS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
+_KEYWORDS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -57,6 +59,14 @@ def explain(key: str) -> Explanation:
         limits=_limits(field),
         source=field["source"],
     )
+
+
+def limits_of(key: str) -> dict[str, float]:
+    """Limits of a number as keywords of a pydantic field: {"ge": 0, "le": 99} for iterations."""
+    section, _, name = key.rpartition(".")
+    field = _properties(section)[name]
+    branches = field.get("anyOf") or field.get("oneOf") or [field]
+    return {_KEYWORDS[word]: branch[word] for branch in reversed(branches) for word in _KEYWORDS if word in branch}
 
 
 @cache

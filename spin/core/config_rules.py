@@ -72,7 +72,21 @@ def broken_rules(tree: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
                 broken.append((("train", name), f"{problem}; give {iterations}, or one number for all"))
     if isinstance(data, Mapping):
         broken += _broken_data_rules(data)
-    return broken
+    return broken + _broken_gate_rules(tree)
+
+
+def _broken_gate_rules(tree: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
+    """A gate that waits for a judge which never judges would be met only after the first iteration."""
+    gate, evaluation, data = (tree.get(name) for name in ("gate", "evaluation", "data"))
+    if not (isinstance(gate, Mapping) and isinstance(evaluation, Mapping) and isinstance(data, Mapping)):
+        return []
+    metric, scorers = gate.get("metric"), evaluation.get("scorers")
+    if gate.get("mode") == "off" or metric == "auto" or metric not in JUDGES:
+        return []
+    judging = JUDGES if scorers == "auto" and data.get("source") == "miniature" else scorers
+    if isinstance(judging, list | tuple) and metric in judging:
+        return []
+    return [(("gate", "metric"), f"{metric} does not judge this run; name one of evaluation.scorers, or auto")]
 
 
 def _broken_data_rules(data: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, Self, TypedDict, TypeVar, Unpack
+from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
-from pydantic.config import JsonDict
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from spin.core.config_rules import (
     broken_rules,
@@ -17,12 +16,9 @@ from spin.core.config_rules import (
     check_timezone,
     check_variable,
 )
+from spin.core.config_setting import CHOSEN, DPO_CODE, MEASURED, PAPER, Section, setting
 from spin.core.errors import ConfigError
 
-MEASURED: Final = "measured in the miniature"
-CHOSEN: Final = "a choice of this project"
-PAPER: Final = "paper (arXiv 2402.10210)"
-DPO_CODE: Final = "Diffusion-DPO's public code"
 TAGS: Final = ("scalar", "list")  # branches of a value that may be one or many; they show up in pydantic's locations
 
 _Number = TypeVar("_Number", int, float)
@@ -30,32 +26,8 @@ _MANY: Final = 1_000_000  # a size beyond this is a slip of the hand
 _FOREVER: Final = 1_000_000_000  # the same for steps and rows
 
 
-class Ranges(TypedDict, total=False):
-    """Limits of a number."""
-
-    ge: float
-    gt: float
-    le: float
-    lt: float
-    multiple_of: float
-
-
-def setting(default: object, meaning: str, *, source: str, limits: str | None = None, **ranges: Unpack[Ranges]) -> Any:  # noqa: ANN401  it stands for a value of the field's own type
-    """A pydantic field that carries its meaning and the source of its default."""
-    extra: JsonDict = {"source": source}
-    if limits is not None:
-        extra["limits"] = limits
-    return Field(default=default, description=meaning, json_schema_extra=extra, **ranges)
-
-
 def _shape(value: object) -> str:
     return "list" if isinstance(value, list | tuple) else "scalar"
-
-
-class Section(BaseModel):
-    """Strict: a string is never a number, a bool never an int; an int where a float is wanted is fine."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 _Name = Annotated[str, Field(min_length=1, max_length=4096)]

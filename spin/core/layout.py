@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,11 @@ class RunsRoot:
         return EvaluationFolder(
             self.path / "evaluations" / subject_digest[:16] / f"{benchmark}.{protocol}.{config_hash}"
         )
+
+    @property
+    def nights(self) -> Path:
+        """History of the nightly evaluations of all runs; among the evaluations, where no run can have its name."""
+        return self.path / "evaluations" / "nights.parquet"
 
     @property
     def prefect_home(self) -> Path:
@@ -47,12 +54,22 @@ class RunFolder:
         return self.path / "data" / "quarantine.parquet"
 
     @property
+    def prepared(self) -> Path:
+        """What the prepare room answered, for flows on other machines."""
+        return self.path / "data" / "prepared.json"
+
+    @property
     def report(self) -> Path:
         return self.path / "report" / "index.html"
 
     @property
     def metrics(self) -> Path:
         return self.path / "report" / "metrics.parquet"
+
+    @property
+    def contact_sheet(self) -> Path:
+        """A few prompts by models, small enough to travel inside a text."""
+        return self.path / "report" / "contact-sheet.png"
 
     def iteration(self, number: int) -> StageFolder:
         return StageFolder(self.path / iteration_name(number))
@@ -72,6 +89,12 @@ class StageFolder:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def number(self) -> int | None:
+        """The iteration's number; None for other stages."""
+        found = re.fullmatch(r"iteration-(\d{2,})", self.name)
+        return int(found[1]) if found else None
 
     @property
     def plan(self) -> Path:
@@ -137,15 +160,20 @@ class EvaluationFolder:
     def scores(self, shard: int) -> Path:
         return self.path / "scores" / f"{shard_name(shard)}.parquet"
 
+    def denoising(self, shard: int) -> Path:
+        """Held-out denoising error of every fixed (image, t, noise) draw."""
+        return self.path / "denoising" / f"{shard_name(shard)}.parquet"
+
     @property
     def set_metrics(self) -> Path:
         """Numbers of the whole set of images: Frechet distance, diversity."""
         return self.path / "set-metrics.parquet"
 
-    @property
-    def denoising(self) -> Path:
-        """Held-out denoising error of every fixed (image, t, noise) draw."""
-        return self.path / "denoising.parquet"
+    def artifacts(self, shards: int, *, is_data: bool) -> Iterator[Path]:
+        """Every file of a finished evaluation; the real images have no model whose error is measured."""
+        for make in (self.images, self.scores) if is_data else (self.images, self.scores, self.denoising):
+            yield from (make(shard) for shard in range(shards))
+        yield self.set_metrics
 
 
 def iteration_name(number: int) -> str:

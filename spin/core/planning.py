@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,8 +20,14 @@ import pyarrow.parquet as pq
 from spin.core.errors import ArtifactError, DataError
 from spin.core.layout import StageFolder
 from spin.core.plan import Plan, PlanRow, image_seed, plan_rows, shard_count
-from spin.core.schema import PLAN_ROWS, content_digest, read_table
+from spin.core.schema import PLAN_ROWS, content_digest
 from spin.core.store import commit, read_manifest, stands, verify
+
+_GROUP_ROWS: Final = 8192  # footers: 5.5 MB with a row group per 128 rows of a million, 0.1 MB with one per 8192
+_GROUPS_IN_WINDOW: Final = 8  # picked in one pass over the prompts, and then in memory
+_READ_ROWS: Final = 8192
+_READ_BYTES: Final = 1 << 18  # else pyarrow holds a whole column of prompts.parquet
+_PICKED: Final = np.dtype([("row", np.int64), ("draw", np.int32)])
 
 
 def write_plan(
@@ -46,16 +56,16 @@ def write_plan(
         "config": config_hash, "code": code_version, "parent": parent_digest,
         "prompts": _content_digest_of(prompts),
     }  # fmt: skip
-    ids, hashes = _train_columns(prompts)
-    if not len(ids):
-        raise DataError("holds no train rows", where=str(prompts), fix="add images, or lower data.held_out_share")
-    if not stands(stage.plan_rows, identity):
-        rows = plan_rows(
-            rows=len(ids), reads=reads, draws=draws, shard_size=shard_size, run_seed=run_seed, stage=stage.name
-        )
-        tables = _tables(rows, ids, hashes, run_seed=run_seed, stage=stage.name, shard_size=shard_size)
-        _commit_rows(stage.plan_rows, tables, shard_size, identity)
-    images = min(reads, len(ids) * draws)
+    with _open_train(prompts) as train:
+        if not train.count:
+            raise DataError("holds no train rows", where=str(prompts), fix="add images, or lower data.held_out_share")
+        if not stands(stage.plan_rows, identity):
+            rows = plan_rows(
+                rows=train.count, reads=reads, draws=draws, shard_size=shard_size, run_seed=run_seed, stage=stage.name
+            )
+            tables = _tables(rows, train, run_seed=run_seed, stage=stage.name, shard_size=shard_size)
+            _commit_rows(stage.plan_rows, tables, identity)
+    images = min(reads, train.count * draws)
     plan = Plan(
         stage=stage.name,
         images=images,
@@ -88,66 +98,122 @@ def read_plan(stage: StageFolder) -> Plan:
 
 
 def read_shard_rows(stage: StageFolder, shard: int) -> list[dict[str, Any]]:
-    """Rows of one shard; one row group is one shard, so nothing else is read."""
-    try:
-        with pq.ParquetFile(stage.plan_rows, page_checksum_verification=True) as file:
-            if not 0 <= shard < file.num_row_groups:
-                last = file.num_row_groups - 1
-                raise ArtifactError(
-                    f"no shard {shard}", where=str(stage.plan_rows), fix=f"name a shard from 0 to {last}"
-                )
-            rows: list[dict[str, Any]] = file.read_row_group(shard).to_pylist()
-            return rows
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise ArtifactError(f"cannot be read: {reason}", where=str(stage.plan_rows), fix="run again") from error
+    """Rows of one shard; a row group holds whole shards, so no other one is read."""
+    with (
+        _reading(stage.plan_rows),
+        pq.ParquetFile(stage.plan_rows, page_checksum_verification=True, pre_buffer=False) as file,
+    ):
+        groups = file.num_row_groups
+        group = bisect_left(range(groups), shard, key=_last_shard_of(file))
+        if shard < 0 or group == groups:
+            last = _last_shard_of(file)(groups - 1)
+            raise ArtifactError(f"no shard {shard}", where=str(stage.plan_rows), fix=f"name a shard from 0 to {last}")
+        table = file.read_row_group(group)
+        rows: list[dict[str, Any]] = table.filter(pc.equal(table["shard"], shard)).to_pylist()
+        return rows
 
 
 def train_rows(prompts: Path) -> tuple[list[str], list[str]]:
     """Sample ids and prompt hashes of the train split, in the file's order."""
-    ids, hashes = _train_columns(prompts)
-    return ids.to_pylist(), hashes.to_pylist()
+    ids: list[str] = []
+    hashes: list[str] = []
+    with _open_train(prompts) as train:
+        for batch in train.batches():
+            ids += batch["sample_id"].to_pylist()
+            hashes += batch["prompt_hash"].to_pylist()
+    return ids, hashes
 
 
-def _train_columns(prompts: Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """The same as Arrow columns: a million rows take 0.1 GB here, and three times that as Python strings."""
+@dataclass(frozen=True)
+class _TrainRows:
+    """The train rows of an open prompts.parquet, read in passes: none of them stays in memory."""
+
+    prompts: Path
+    file: pq.ParquetFile
+    count: int
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """sample_id and prompt_hash of all rows, in the file's order."""
+        for batch, train in _batches(self.prompts, self.file, ["sample_id", "prompt_hash"]):
+            yield batch.take(pa.array(train))
+
+    def pick(self, rows: npt.NDArray[np.int64]) -> pa.Table:
+        """The rows of these sorted numbers; one pass over the file."""
+        found: list[pa.RecordBatch] = []
+        start = 0
+        for batch, train in _batches(self.prompts, self.file, ["sample_id", "prompt_hash"]):
+            first, last = np.searchsorted(rows, [start, start + len(train)])
+            if first < last:
+                found.append(batch.take(pa.array(train[rows[first:last] - start])))
+            start += len(train)
+        return pa.Table.from_batches(found).combine_chunks()
+
+
+@contextmanager
+def _open_train(prompts: Path) -> Iterator[_TrainRows]:
+    """Open the prompts verified; every pass reads the same file, whatever is put under its name meanwhile."""
     verify(prompts)
-    table = read_table(prompts, columns=["sample_id", "prompt_hash", "split"])
-    table = table.filter(pc.equal(table["split"], "train"))
-    return table["sample_id"], table["prompt_hash"]
+    with _reading(prompts):
+        opened = pq.ParquetFile(prompts, page_checksum_verification=True, pre_buffer=False, buffer_size=_READ_BYTES)
+    with opened as file:
+        yield _TrainRows(prompts, file, sum(len(train) for _, train in _batches(prompts, file, [])))
+
+
+def _batches(
+    prompts: Path, file: pq.ParquetFile, columns: list[str]
+) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.int64]]]:
+    """A batch of the file at a time, and which of its rows are of the train split."""
+    with _reading(prompts):
+        for batch in file.iter_batches(batch_size=_READ_ROWS, columns=[*columns, "split"], use_threads=False):
+            yield batch, np.flatnonzero(pc.equal(batch["split"], "train"))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What pyarrow says of a file that it cannot read, in one line."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(f"cannot be read: {reason}", where=str(path), fix="run again") from error
 
 
 def _tables(
-    rows: Iterator[PlanRow],
-    ids: pa.ChunkedArray,
-    hashes: pa.ChunkedArray,
-    *,
-    run_seed: int,
-    stage: str,
-    shard_size: int,
+    rows: Iterator[PlanRow], train: _TrainRows, *, run_seed: int, stage: str, shard_size: int
 ) -> Iterator[pa.Table]:
-    """Rows of plan.parquet, a shard at a time."""
-    while chunk := list(islice(rows, shard_size)):
-        picked = pa.array([row.row for row in chunk])
-        names = ids.take(picked).to_pylist()
-        seeds = [image_seed(run_seed, stage, name, row.draw) for name, row in zip(names, chunk, strict=True)]
-        columns = [
-            [row.position for row in chunk], names, hashes.take(picked).to_pylist(), [row.draw for row in chunk],
-            seeds, [row.shard for row in chunk],
-        ]  # fmt: skip
-        arrays = [pa.array(values, field.type) for values, field in zip(columns, PLAN_ROWS, strict=True)]
-        yield pa.Table.from_arrays(arrays, schema=PLAN_ROWS)
+    """Row groups of plan.parquet, of whole shards."""
+    size = max(1, _GROUP_ROWS // shard_size) * shard_size
+    start = 0
+    while len(window := np.fromiter(((row.row, row.draw) for row in islice(rows, _GROUPS_IN_WINDOW * size)), _PICKED)):
+        order = np.argsort(window["row"])
+        found, place = train.pick(window["row"][order]), np.argsort(order)
+        for first in range(0, len(window), size):
+            group = slice(first, first + size)
+            picked, draws = found.take(pa.array(place[group])), window["draw"][group]
+            named = zip(picked["sample_id"].to_pylist(), draws.tolist(), strict=True)
+            seeds = [image_seed(run_seed, stage, name, draw) for name, draw in named]
+            positions = np.arange(start, start + len(draws))
+            columns = [
+                positions, picked["sample_id"], picked["prompt_hash"], draws, np.array(seeds, np.uint64),
+                (positions // shard_size).astype(np.int32),
+            ]  # fmt: skip
+            yield pa.table(columns, schema=PLAN_ROWS)
+            start += len(draws)
 
 
-def _commit_rows(artifact: Path, tables: Iterator[pa.Table], shard_size: int, identity: dict[str, Any]) -> None:
-    """One row group is one shard."""
-
+def _commit_rows(artifact: Path, tables: Iterator[pa.Table], identity: dict[str, Any]) -> None:
     def write(path: Path) -> None:
         with pq.ParquetWriter(path, PLAN_ROWS, use_dictionary=False, write_page_checksum=True) as writer:
             for table in tables:
-                writer.write_table(table, row_group_size=shard_size)
+                writer.write_table(table, row_group_size=len(table))
 
     commit(artifact, write, kind="plan-rows", digest=content_digest, identity=identity)
+
+
+def _last_shard_of(file: pq.ParquetFile) -> Callable[[int], int]:
+    """Number of the last shard in a row group, from the footer."""
+    column = PLAN_ROWS.get_field_index("shard")
+    return lambda group: file.metadata.row_group(group).column(column).statistics.max
 
 
 def _write_header(path: Path, plan: Plan) -> None:

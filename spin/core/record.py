@@ -11,7 +11,7 @@ from spin.core.config_identity import config_hash, config_to_json, diff_configs
 from spin.core.draft import draft_path, fsync, sweep
 from spin.core.environment import code_version, versions
 from spin.core.errors import ArtifactError, ConfigError
-from spin.core.layout import RunFolder, RunsRoot
+from spin.core.layout import RunFolder, RunsRoot, manifest_path
 
 Record = dict[str, Any]
 _FIELDS: Final = frozenset({"run", "config", "config_hash", "seed", "versions", "code_version", "stages"})
@@ -65,8 +65,10 @@ def recorded_config(folder: RunFolder) -> Config:
 
 
 def write_record(folder: RunFolder, record: Record) -> None:
-    """Replace run.json in one step."""
+    """Replace run.json in one step; the same record again leaves the file alone."""
     text = json.dumps(record, indent=1) + "\n"
+    if folder.record.exists() and folder.record.read_text("utf-8") == text:
+        return
     draft = draft_path(folder.record)
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -87,6 +89,20 @@ def run_names(root: RunsRoot) -> list[str]:
     if not root.path.is_dir():
         return []
     return sorted(path.name for path in root.path.iterdir() if (path / "run.json").is_file())
+
+
+def newest_run(root: RunsRoot) -> str | None:
+    """The run whose newest model was made last; None where no run has one."""
+
+    def made(name: str) -> float:
+        stages = read_record(root.run(name))["stages"]
+        checkpoints = [root.path / stage["checkpoint"] for stage in stages if stage.get("checkpoint")]
+        manifests = [manifest_path(path) for path in checkpoints[1:]]  # the first is the base, which no run made
+        return max((path.stat().st_mtime for path in manifests if path.exists()), default=0.0)
+
+    times = {name: made(name) for name in run_names(root)}
+    newest = max(times, key=lambda name: times[name], default=None)
+    return newest if newest is not None and times[newest] else None
 
 
 def relative(path: Path, root: RunsRoot) -> str:

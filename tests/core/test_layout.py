@@ -31,6 +31,7 @@ def test_what_runs_share_is_named_by_digests_and_lies_outside_every_run() -> Non
     evaluation = ROOT.evaluation("s" * 64, "test", "single", "0f3a")
     assert str(cache.latents) == f"runs/cache/real/{'d' * 16}-{'m' * 16}/real.parquet"
     assert str(evaluation.scores(0)) == f"runs/evaluations/{'s' * 16}/test.single.0f3a/scores/shard-00000.parquet"
+    assert str(evaluation.denoising(1)).endswith("/test.single.0f3a/denoising/shard-00001.parquet")
     assert {path.relative_to(ROOT.path).parts[0] for path in (cache.path, evaluation.path)} == set(RESERVED_RUN_NAMES)
 
 
@@ -52,3 +53,12 @@ def test_no_two_artifacts_of_a_run_share_a_path() -> None:
 
 def test_the_default_run_is_not_named_like_a_shared_folder() -> None:
     assert load_config("miniature").run.name not in RESERVED_RUN_NAMES
+
+
+def test_a_finished_evaluation_has_its_parts_for_each_shard_and_one_file_of_the_set() -> None:
+    evaluation = ROOT.evaluation("s" * 64, "test", "single", "0f3a")
+    names = [path.relative_to(evaluation.path).as_posix() for path in evaluation.artifacts(2, is_data=False)]
+    parts = [f"{part}/shard-0000{shard}.parquet" for part in ("images", "scores", "denoising") for shard in (0, 1)]
+    assert names == [*parts, "set-metrics.parquet"]
+    of_data = [path.relative_to(evaluation.path).as_posix() for path in evaluation.artifacts(2, is_data=True)]
+    assert of_data == [*parts[:4], "set-metrics.parquet"]

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from spin.core import planning
 from spin.core.errors import ArtifactError, DataError
 from spin.core.layout import RunsRoot, StageFolder, manifest_path
 from spin.core.plan import Plan, image_seed
@@ -24,8 +25,10 @@ VALUES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def write_prompts(path: Path, train: int, held_out: int = 5) -> Path:
+def write_prompts(path: Path, train: int, held_out: int = 5, *, mixed: bool = False) -> Path:
     splits = ["validation"] * held_out + ["train"] * train + ["test"] * held_out
+    if mixed:  # held-out rows between the train rows
+        splits = [split for start in range(3) for split in splits[start::3]]
     rows = [
         {
             "sample_id": f"id {n}",
@@ -44,6 +47,11 @@ def write_prompts(path: Path, train: int, held_out: int = 5) -> Path:
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
     return write_prompts(tmp_path / "prompts.parquet", 20)
+
+
+@pytest.fixture(scope="module")
+def many_prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_prompts(tmp_path_factory.mktemp("many") / "prompts.parquet", 20_000)
 
 
 @pytest.fixture
@@ -107,10 +115,41 @@ def test_seeds_do_not_depend_on_the_size_of_a_shard(plan_it: PlanIt, stage: Stag
     assert seen[0] == seen[1] == seen[2] == seen[3]
 
 
-def test_one_row_group_is_one_shard(plan_it: PlanIt, stage: StageFolder) -> None:
-    plan_it()
+@pytest.mark.parametrize(
+    ("shard_size", "groups"), [(1, [8192, 8192, 3616]), (3000, [6000, 6000, 6000, 2000]), (9000, [9000, 9000, 2000])]
+)
+def test_a_row_group_holds_whole_shards(
+    stage: StageFolder, many_prompts: Path, shard_size: int, groups: list[int]
+) -> None:
+    plan = write_plan(stage, prompts=many_prompts, **{**VALUES, "reads": 20_000, "shard_size": shard_size})
     metadata = pq.read_metadata(stage.plan_rows)
-    assert [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)] == [8, 8, 4]
+    assert [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)] == groups
+    for shard in (0, 1, plan.shards - 2, plan.shards - 1):
+        rows = read_shard_rows(stage, shard)
+        assert [row["position"] for row in rows] == list(plan.shard_range(shard))
+        assert {row["shard"] for row in rows} == {shard}
+
+
+@pytest.mark.parametrize("limits", [{"_GROUP_ROWS": 1}, {"_GROUP_ROWS": 17, "_GROUPS_IN_WINDOW": 1}, {"_READ_ROWS": 7}])
+def test_a_plan_does_not_depend_on_how_many_rows_are_held_at_once(
+    plan_it: PlanIt, stage: StageFolder, prompts: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int]
+) -> None:
+    """Every row twice, so that a window holds the end of one epoch and the start of the next."""
+    write_prompts(prompts, 20, mixed=True)
+    plan, expected = plan_it(reads=40, draws=2), all_rows(stage)
+    assert len(expected) == 40
+    discard(stage.plan_rows)
+    for name, value in limits.items():
+        monkeypatch.setattr(planning, name, value)
+    assert plan_it(reads=40, draws=2) == plan
+    assert all_rows(stage) == expected
+
+
+def test_the_rows_of_a_plan_are_pinned(plan_it: PlanIt) -> None:
+    """Other rows would be another plan: every standing run would be sampled anew."""
+    assert plan_it().rows_digest == "5939e9e626ef1e5d37ee8a557cd00edb6a60913cea9635332e10d764acd72a6c"
+    longer = plan_it(reads=40, draws=2)
+    assert longer.rows_digest == "1b88749ee9d85d4c6a99319a6952f74041f080c6ca9a22f08bc7167cedc8a777"
 
 
 def test_a_standing_equal_plan_is_kept(plan_it: PlanIt, stage: StageFolder) -> None:
@@ -249,36 +288,47 @@ def test_data_without_train_rows_is_refused(stage: StageFolder, tmp_path: Path) 
 
 
 MEASURE = """
-import hashlib, resource, sys
+import hashlib, sys
 from pathlib import Path
 import pyarrow as pa
 from spin.core.layout import StageFolder
 from spin.core.planning import read_plan, read_shard_rows, write_plan
-from spin.core.schema import PROMPTS, content_digest, write_table
+from spin.core.schema import PROMPTS, write_table
 from spin.core.store import commit
 
+pa.set_cpu_count(1)  # every thread keeps memory of its own
 folder, rows, step = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 prompts, stage = folder / "prompts.parquet", StageFolder(folder / "iteration-01")
 if step == "write":
-    ids = [hashlib.sha256(b"%d" % n).hexdigest() for n in range(rows)]
+    ids = pa.array([hashlib.sha256(b"%d" % n).hexdigest()[:32] for n in range(rows)])
     same = [pa.array([text] * rows) for text in ("a caption of usual length, with a few words", "train", "here")]
-    table = pa.table([pa.array(ids), same[0], pa.array([i[:32] for i in ids]), same[1], same[2]], schema=PROMPTS)
+    table = pa.table([ids, same[0], ids, same[1], same[2]], schema=PROMPTS)
     commit(prompts, lambda path: write_table(path, table), kind="prompts")
-else:
-    plan = write_plan(stage, prompts=prompts, reads=rows, draws=1, shard_size=128, batch_size=64, run_seed=0,
-                      config_hash="c", code_version="1", parent_digest="p")
-    assert read_plan(stage).images == rows and len(read_shard_rows(stage, plan.shards - 1)) == (rows - 1) % 128 + 1
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    sys.exit()
+plan = write_plan(stage, prompts=prompts, reads=rows, draws=1, shard_size=128, batch_size=64, run_seed=0,
+                  config_hash="c", code_version="1", parent_digest="p")
+assert read_plan(stage) == plan
+status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+print(int(status["VmHWM"].split()[0]) * 1024, plan.images, plan.shards, len(read_shard_rows(stage, plan.shards - 1)))
 """
 
 
-def test_planning_twenty_times_the_prompts_takes_hardly_more_memory(tmp_path: Path) -> None:
-    def peak_bytes(rows: int) -> int:
-        folder = tmp_path / str(rows)
-        for step in ("write", "plan"):
-            command = [sys.executable, "-c", MEASURE, str(folder), str(rows), step]
-            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        return int(said)
+@pytest.mark.parametrize(
+    ("rows", "shards", "bound"),
+    [(200_000, 1563, 45e6), pytest.param(1_000_000, 7813, 100e6, marks=pytest.mark.slow)],
+)
+def test_a_plan_of_many_prompts_takes_hardly_more_memory_than_one_of_few(
+    tmp_path: Path, rows: int, shards: int, bound: float
+) -> None:
+    """Peak of a process of its own, from the kernel: `ru_maxrss` would begin with that of the tests' process."""
 
-    small, large = peak_bytes(10_000), peak_bytes(200_000)
-    assert large - small < 150e6, f"{small / 1e6:.0f} -> {large / 1e6:.0f} MB"
+    def planned(count: int) -> list[int]:
+        for step in ("write", "plan"):
+            command = [sys.executable, "-c", MEASURE, str(tmp_path / str(count)), str(count), step]
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return [int(number) for number in said.split()]
+
+    few, *_ = planned(10_000)
+    many, *counts = planned(rows)
+    assert counts == [rows, shards, rows - 128 * (shards - 1)]
+    assert many - few < bound, f"{few / 1e6:.0f} -> {many / 1e6:.0f} MB"

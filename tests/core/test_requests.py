@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from spin.core.door import serve
-from spin.core.errors import ArtifactError, ConfigError
-from spin.core.progress import Progress, silent
-from spin.core.requests import from_json, to_json
+from spin.core.errors import ConfigError
+from spin.core.progress import silent
+from spin.core.requests import from_json, from_text, to_json
 from spin.sample.request import SampleRequest, SampleResult
 from spin.train.request import TrainingSettings, TrainRequest, TrainResult
 
@@ -75,6 +74,13 @@ def test_a_wrong_message_is_one_line_that_names_the_field(tmp_path: Path, conten
     assert "\n" not in str(error.value)
 
 
+def test_a_request_on_one_line_comes_back_equal_and_is_named_where_it_is_wrong() -> None:
+    line = to_json(TRAIN).replace(b"\n", b" ")
+    assert from_text(TrainRequest, line, where="request") == TRAIN
+    with pytest.raises(ConfigError, match=r"^request: is no SampleRequest: "):
+        from_text(SampleRequest, line, where="request")
+
+
 def test_an_unknown_field_is_named_at_any_depth(tmp_path: Path) -> None:
     raw = json.loads(to_json(TRAIN))
     raw["settings"]["learning_rate"] = 1
@@ -85,50 +91,6 @@ def test_an_unknown_field_is_named_at_any_depth(tmp_path: Path) -> None:
 def test_a_missing_request_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         from_json(SampleRequest, tmp_path / "none.json")
-
-
-@dataclass(frozen=True)
-class Question:
-    number: int
-
-
-@dataclass(frozen=True)
-class Answer:
-    number: int
-
-
-def room(request: Question, *, progress: Progress = silent) -> Answer:
-    """A room small enough to see through."""
-    if request.number < 0:
-        raise ArtifactError("is below zero", where="question", fix="ask again")
-    progress(1, 2, "half")
-    return Answer(request.number + 1)
-
-
-def test_a_door_writes_the_answer_and_tells_progress_as_json_lines(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    source, target = written(tmp_path, to_json(Question(1))), tmp_path / "result.json"
-    assert serve(Question, room, [str(source), str(target)]) == 0
-    assert from_json(Answer, target) == Answer(2)
-    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
-        {"done": 1, "total": 2, "note": "half"}
-    ]
-
-
-def test_a_door_tells_what_went_wrong_in_one_json_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source, target = written(tmp_path, to_json(Question(-1))), tmp_path / "result.json"
-    assert serve(Question, room, [str(source), str(target)]) == 2
-    assert json.loads(capsys.readouterr().out) == {
-        "error": "ArtifactError", "message": "question: is below zero; ask again",
-    }  # fmt: skip
-    assert not target.exists()
-
-
-@pytest.mark.parametrize("arguments", [[], ["one"], ["1", "2", "3"], ["none.json", "result.json"]])
-def test_a_door_refuses_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert serve(Question, room, arguments) == 2
-    assert json.loads(capsys.readouterr().out)["error"] == "ConfigError"
 
 
 def test_silence_is_a_progress_too() -> None:

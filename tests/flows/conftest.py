@@ -15,7 +15,8 @@ from spin.core.config import Config, load_config
 TINY = (
     "data.rows=24", "iterations=2", "sft.steps=3", "sft.batch_size=4", "train.steps=3", "train.batch_size=8",
     "train.micro_batch_size=8", "sampling.num_inference_steps=2", "sampling.batch_size=4", "sampling.shard_size=8",
-    "evaluation.num_inference_steps=2", "evaluation.prompts=8", "evaluation.denoising_draws=1",
+    "evaluation.num_inference_steps=2", "evaluation.prompts=8", "evaluation.shard_size=5",
+    "evaluation.denoising_draws=1",
 )  # fmt: skip
 
 
@@ -37,7 +38,7 @@ def play(config: Config) -> str:
     from flows.spin_diffusion import spin_diffusion
     from spin.core.config_identity import config_to_json
 
-    return str(spin_diffusion(config_to_json(config), "cpu").totals)
+    return str(spin_diffusion(config=config_to_json(config)).totals)
 
 
 @pytest.fixture(scope="session", autouse=True)

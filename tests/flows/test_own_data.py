@@ -95,7 +95,7 @@ def test_checkpoints_and_their_held_out_loss_stand(newcomer: Newcomer) -> None:
         assert read_table(root / stages[name]["training"]["log"]).num_rows == 2
         assert read_table(root / stages[name]["training"]["held_out"]).num_rows > 0
     for stage in stages.values():
-        errors = read_table(EvaluationFolder(root / stage["evaluation"]).denoising)["error"].to_pylist()
+        errors = read_table(EvaluationFolder(root / stage["evaluation"]).denoising(0))["error"].to_pylist()
         assert len(errors) == 2 * min(4, newcomer.record["prompts"]["test"])
         assert all(0 < error < 100 for error in errors)  # digits are far from what the miniature saw
 

@@ -20,7 +20,7 @@ def test_sample_shard_makes_exactly_the_missing_one(copy: Callable[[], Played]) 
     stage = RunsRoot(run.root).run("tiny").iteration(1)
     before = {shard: stage.samples(shard).read_bytes() for shard in range(3)}
     discard(stage.samples(1))
-    result = sample_shard(str(run.root), "tiny", 1, 1)
+    result = sample_shard("tiny", 1, 1, root=str(run.root))
     assert (result.made, result.images) == ((1,), 8)
     assert {shard: stage.samples(shard).read_bytes() for shard in range(3)} == before
 
@@ -28,7 +28,7 @@ def test_sample_shard_makes_exactly_the_missing_one(copy: Callable[[], Played]) 
 def test_sample_shard_of_a_standing_one_makes_nothing(played: Played) -> None:
     from flows.sample_shard import sample_shard
 
-    assert sample_shard(str(played.root), "tiny", 2, 0).images == 0
+    assert sample_shard("tiny", 2, 0, root=str(played.root)).images == 0
 
 
 @pytest.mark.parametrize(
@@ -45,18 +45,42 @@ def test_unknown_run_iteration_or_shard_names_the_ones_that_exist(
     from flows.sample_shard import sample_shard
 
     with pytest.raises(ConfigError, match=message):
-        sample_shard(str(played.root), run, iteration, shard)
+        sample_shard(run, iteration, shard, root=str(played.root))
 
 
 def test_evaluate_reads_what_stands_and_scores_only_new_settings(played: Played) -> None:
-    from flows.evaluate import evaluate_run
+    from flows.evaluate import evaluate
 
-    standing = evaluate_run(str(played.root), "tiny")
+    standing = evaluate("tiny", root=str(played.root))
     assert [row.label for row in standing] == ["data", "base", "SFT", "SPIN 1", "SPIN 2"]
     assert sum(row.images_scored for row in standing) == 0
-    fresh = evaluate_run(str(played.root), "tiny", ["evaluation.guidance_scale=1.5"])
+    fresh = evaluate("tiny", settings=["evaluation.guidance_scale=1.5"], root=str(played.root))
     assert sum(row.images_scored for row in fresh) == 40
     assert {"alignment", "aesthetic", "attributes", "frechet_clean", "denoising"} <= set(fresh[1].means)
+
+
+def test_means_are_over_all_shards(played: Played) -> None:
+    from flows.evaluate import evaluate
+
+    two, four = (
+        evaluate("tiny", settings=list(more), root=str(played.root)) for more in ((), ["evaluation.shard_size=2"])
+    )
+    assert sum(row.images_scored for row in four) == 40
+    assert [row.means for row in four] == [row.means for row in two]
+
+
+def test_status_expects_every_shard_of_every_evaluation(copy: Callable[[], Played]) -> None:
+    from flows.status import expected_artifacts, print_status
+
+    run = copy()
+    folder = RunsRoot(run.root).run("tiny")
+    found = [path for path in expected_artifacts(folder) if "evaluations" in path.parts]
+    folders = {path.parent for path in found if path.name == "set-metrics.parquet"}
+    assert len(folders) == 5  # the data, and four models
+    assert sorted(found) == sorted(path for evaluation in folders for path in evaluation.rglob("*.parquet"))
+    assert sum(path.name == "shard-00001.parquet" for path in found) == 2 + 4 * 3
+    discard(next(path for path in found if path.match("denoising/shard-00001.parquet")))
+    assert not print_status(run.root, "tiny", verify=False)
 
 
 def test_status_finds_damage_only_when_it_verifies(copy: Callable[[], Played]) -> None:

@@ -1,0 +1,195 @@
+"""Child flow runs: submit those whose work is missing, wait until it stands, submit again what failed.
+
+Manifests decide, Prefect's states only explain: a child whose work stands is done whatever its state says, and
+a lost server costs nothing. The idempotency key of a child names its work and the attempt, so that a parent
+that is run again joins a child that still works in place of repeating it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterIdempotencyKey
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_run_logger
+from prefect.states import Cancelling
+from prefect.utilities.urls import url_for
+
+from spin.core.errors import ArtifactError, ConfigError
+from spin.core.plan import identity_hash
+
+_POLL_SECONDS: Final = 1.0
+_MANY_ATTEMPTS: Final = 20  # keys that one look-up asks for
+_PAGE: Final = 100  # runs that one look-up asks for
+_UNREACHABLE: Final = (httpx.HTTPError, OSError)  # a server that is away now may be back
+
+
+Missing = Callable[[], Sequence[str]]  # names of what is not there yet: shard 3, shard 7
+
+
+@dataclass(frozen=True)
+class Child:
+    """The work of one child flow run, and how its absence shows on disk."""
+
+    label: str  # the run's name: sample k=2 shards 00-07/32
+    deployment: str  # sample-shards/gpu
+    parameters: Mapping[str, Any]
+    work: str  # identity of what it makes
+    missing: Missing
+    command: str  # what makes it without a server
+
+    def key(self, attempt: int) -> str:
+        return f"{identity_hash(self.deployment, self.work)[:32]}-{attempt}"
+
+
+@dataclass
+class _Watched:
+    child: Child
+    fresh: int = 0  # attempts that this call submitted
+    run: FlowRun | None = None
+    causes: list[str] = field(default_factory=list)
+
+
+def join(children: Iterable[Child], *, max_attempts: int, tags: Sequence[str]) -> int:
+    """Return when the work of all children stands; the number of child flow runs that were submitted.
+
+    Raises:
+        ArtifactError: after `max_attempts`, when all others are done; names what is missing, why, and both ways out.
+    """
+    watched = [_Watched(child) for child in children if child.missing()]
+    waiting = list(watched)
+    try:
+        for one in waiting:
+            _submit(one, tags)
+        while waiting := [one for one in waiting if not _finished(one, max_attempts, tags)]:
+            time.sleep(_POLL_SECONDS)
+            _refresh(waiting)
+    except BaseException as error:
+        if not isinstance(error, Exception):  # a cancel or Ctrl-C ends the children too
+            _cancel(waiting)
+        raise
+    failed = [one for one in watched if one.child.missing()]
+    if failed:
+        raise _failure(failed)
+    return sum(one.fresh for one in watched)
+
+
+def _submit(one: _Watched, tags: Sequence[str]) -> None:
+    """Join the newest run of this work if it is still going, else start the next attempt."""
+    child = one.child
+    known = _runs_of(child)
+    if known and not _ended(known[-1]):
+        one.run = known[-1]
+        return
+    try:
+        started: Any = run_deployment(
+            child.deployment,
+            parameters=dict(child.parameters),
+            flow_run_name=child.label,
+            idempotency_key=child.key(len(known) + 1),
+            tags=[*tags, f"attempt {len(known) + 1}"],
+            timeout=0,
+        )
+    except ObjectNotFound:
+        raise ConfigError(
+            f"the Prefect server knows no deployment {child.deployment!r}",
+            where="execution.executor: workers",
+            fix="register it with spin-diffusion deploy, or set execution.executor to local",
+        ) from None
+    one.run = started
+    one.fresh += 1
+
+
+def _runs_of(child: Child) -> list[FlowRun]:
+    """Every attempt at this work, the first one first."""
+    found: list[FlowRun] = []
+    with get_client(sync_client=True) as client:
+        while True:
+            keys = [child.key(attempt) for attempt in range(len(found) + 1, len(found) + 1 + _MANY_ATTEMPTS)]
+            page = client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=keys))
+            )
+            found += sorted(page, key=lambda run: keys.index(run.idempotency_key or ""))
+            if len(page) < len(keys):
+                return found
+
+
+def _finished(one: _Watched, max_attempts: int, tags: Sequence[str]) -> bool:
+    """True where the work stands, or where nothing more is tried."""
+    missing = one.child.missing()
+    if not missing:
+        return True
+    if one.run is not None and not _ended(one.run):
+        return False
+    one.causes.append(_cause(one.run))
+    get_run_logger().warning("%s: %s missing: %s", one.child.label, ", ".join(missing), one.causes[-1])
+    if one.fresh >= max_attempts:
+        return True
+    try:
+        _submit(one, tags)
+    except _UNREACHABLE as error:
+        get_run_logger().warning("server away: %s", error)
+    return False
+
+
+def _refresh(waiting: Sequence[_Watched]) -> None:
+    """Read the states anew; what is not known to the server any more counts as ended."""
+    by_id = {one.run.id: one for one in waiting if one.run is not None}
+    try:
+        for ids in _pages(list(by_id)):
+            with get_client(sync_client=True) as client:
+                runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids)))
+            for run in runs:
+                by_id.pop(run.id).run = run
+        for one in by_id.values():
+            one.run = None  # deleted on the server
+    except _UNREACHABLE as error:
+        logging.getLogger(__name__).warning("server away: %s", error)
+
+
+def _pages(ids: list[UUID]) -> Iterator[list[UUID]]:
+    return (ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE))
+
+
+def _ended(run: FlowRun) -> bool:
+    return run.state is not None and run.state.is_final()
+
+
+def _cause(run: FlowRun | None) -> str:
+    if run is None or run.state is None:
+        return "its flow run is gone"
+    message = (run.state.message or "").strip().removeprefix("Flow run encountered an exception: ")
+    name = str(run.state.name)
+    return f"{name}: {message.splitlines()[0]}" if message else name
+
+
+def _cancel(waiting: Sequence[_Watched]) -> None:
+    for one in waiting:
+        if one.run is None or _ended(one.run):
+            continue
+        try:
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(one.run.id, Cancelling(message="its parent was cancelled"))
+        except Exception:  # on the way out already: the others must still hear of it
+            logging.getLogger(__name__).warning("could not cancel %s", one.child.label, exc_info=True)
+
+
+def _failure(failed: Sequence[_Watched]) -> ArtifactError:
+    first = failed[0]
+    names = "; ".join(f"{one.child.label}: {', '.join(one.child.missing())}" for one in failed)
+    cause = first.causes[-1] if first.causes else "unknown"
+    run = first.run
+    page = "" if run is None else f" ({url_for('flow-run', obj_id=run.id) or run.id})"
+    return ArtifactError(
+        f"missing after {first.fresh} attempts: {names}; cause: {cause}",
+        fix=f"press Retry on {first.child.label!r}{page} and then on this run, or call: {first.child.command}",
+    )

@@ -1,0 +1,54 @@
+"""What the prepare room answered, kept beside the data: how a flow learns what a worker on another machine made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from spin.core.errors import ArtifactError
+from spin.core.layout import RealCache, RunFolder
+from spin.core.plan import identity_hash
+from spin.core.requests import to_json
+from spin.core.store import commit, is_whole, verify
+from spin.prepare.request import PrepareRequest, PrepareResult
+
+
+def write_prepared(folder: RunFolder, request: PrepareRequest, result: PrepareResult) -> None:
+    """Keep the answer to `request`; another request's answer gives way."""
+    values: dict[str, Any] = json.loads(to_json(result)) | {
+        "encoded": 0,
+        "seconds": 0.0,
+    }  # of that call, not of the data
+    text = json.dumps(values, indent=1, sort_keys=True) + "\n"
+
+    def write(path: Path) -> None:
+        path.write_text(text, "utf-8")
+
+    commit(folder.prepared, write, kind="prepared", identity=_identity(request))
+
+
+def is_prepared(folder: RunFolder, request: PrepareRequest) -> bool:
+    """Whether the data of `request` stands, by manifest, size and footer."""
+    if not is_whole(folder.prepared, identity=_identity(request)):
+        return False
+    try:
+        cache = RealCache(read_prepared(folder).real)
+    except ArtifactError:
+        return False
+    return all(is_whole(path) for path in (folder.prompts, cache.latents, cache.text, cache.held_out_images))
+
+
+def read_prepared(folder: RunFolder) -> PrepareResult:
+    """The answer that is kept."""
+    verify(folder.prepared)
+    values = json.loads(folder.prepared.read_text("utf-8"))
+    return PrepareResult(**values | {"prompts": folder.prompts, "real": Path(values["real"])})
+
+
+def _identity(request: PrepareRequest) -> dict[str, str]:
+    """Of all that the data depends on; where it is encoded does not change it."""
+    values = json.loads(to_json(request))
+    for place in ("device", "threads"):
+        values.pop(place)
+    return {"request": identity_hash(json.dumps(values, sort_keys=True))}

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.live.serving import Server, serving
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One served runs root with one slot for GPU work, shared by the tests of the live server."""
+    with serving(tmp_path_factory.mktemp("served") / "runs") as found:
+        yield found
