@@ -22,6 +22,8 @@ test: install  ## the fast tests
 test-slow: install  ## minutes each: compile, random kills, Prefect kills
 	$(RUN)/python -m pytest -m slow
 
-check: install  ## style, types, import direction
+check: install  ## style, types, import direction, container files
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy && $(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec docker/compose.yaml
