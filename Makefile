@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := env -u PYTHONPATH OMP_NUM_THREADS=1 $(BIN)
 
-.PHONY: install demo test test-slow check
+.PHONY: install demo ui test test-slow check
 
 install: $(VENV)/installed  ## a virtual environment with the tested versions
 
@@ -15,6 +15,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 demo: install  ## three rounds of self-play in the miniature world
 	@$(RUN)/spin-diffusion demo
+
+ui: install  ## a Prefect server, everything registered, and workers; Ctrl-C ends all
+	@$(RUN)/spin-diffusion serve
 
 test: install  ## the fast tests
 	$(RUN)/python -m pytest

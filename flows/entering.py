@@ -13,6 +13,7 @@ from spin.core.config import Config
 from spin.core.errors import ConfigError
 from spin.core.layout import RunFolder, RunsRoot
 from spin.core.record import open_record
+from spin.train.batches import solve_batch
 
 _SMALLEST_FREE_BYTES: Final = 200 * 2**20  # the miniature's demo writes about 100 MB
 
@@ -42,8 +43,16 @@ def check_sources(config: Config) -> None:
         raise ConfigError("not a diffusers folder (no model_index.json)", where=f"model.base: {base}")
 
 
+def check_batches(config: Config) -> None:
+    """Refuse a batch that the processes of a training cannot share evenly."""
+    processes, micro = config.execution.train_processes or 1, config.train.micro_batch_size
+    for section, batch in (("sft", config.sft.batch_size), ("train", config.train.batch_size)):
+        solve_batch(batch, micro_batch_size=micro, processes=processes, setting=f"{section}.batch_size")
+
+
 def check_run(config: Config) -> None:
     """Refuse a changed config against an existing run, and a runs root that cannot hold it."""
+    check_batches(config)
     root = RunsRoot(Path(config.run.root).absolute())
     run = root.run(config.run.name)
     if run.path.exists() and not run.path.is_dir():

@@ -143,7 +143,7 @@ class _Keeper:
 
 @contextmanager
 def _kept_running(root: RunsRoot) -> Iterator[_Keeper]:
-    keeper = _Keeper(root.prefect_home / "logs")
+    keeper = _Keeper(root.prefect_home / "logs" / socket.gethostname())  # several machines share the root
     before = signal.signal(signal.SIGTERM, _interrupt)  # a service manager's stop is a Ctrl-C
     try:
         yield keeper
