@@ -84,8 +84,10 @@ def append_nights(root: RunsRoot, rows: Sequence[Night]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path):
             standing, aside = _standing(path)
-            found = {row.key: row for row in standing}
-            _replace(path, [*standing, *{row.key: row for row in rows if row.key not in found}.values()])
+            known = {row.key for row in standing}
+            fresh = {row.key: row for row in reversed(rows) if row.key not in known}
+            if fresh:
+                _replace(path, [*standing, *reversed(fresh.values())])
     except OSError as error:
         raise ArtifactError(f"cannot write: {error.strerror}", where=str(path), fix="free space or rights") from error
     if aside is not None:

@@ -54,10 +54,15 @@ def test_no_run_can_have_the_name_of_the_history(root: RunsRoot) -> None:
 def test_nothing_is_added_by_no_rows(root: RunsRoot) -> None:
     append_nights(root, [])
     assert read_nights(root) == []
+    append_nights(root, [ONE])
+    before = root.nights.stat().st_mtime_ns, root.nights.stat().st_ino
+    append_nights(root, [])
+    append_nights(root, [ONE])
+    assert (root.nights.stat().st_mtime_ns, root.nights.stat().st_ino) == before
 
 
 def test_the_same_evaluation_stays_once(root: RunsRoot) -> None:
-    append_nights(root, [ONE, ONE])
+    append_nights(root, [ONE, replace(ONE, mean=0.5)])
     append_nights(root, [replace(ONE, evaluated_at="2026-11-20T09:00:00+00:00", mean=0.75)])
     assert read_nights(root) == [ONE]
 

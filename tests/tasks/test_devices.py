@@ -14,7 +14,7 @@ import pytest
 
 from spin.core.errors import ConfigError
 from tasks import devices
-from tasks.devices import UNLISTED, Card, lock_files, lock_folder, machine_gpus, nvidia_cards, owned, visible_gpus
+from tasks.devices import UNLISTED, Card, lock_files, lock_folder, nvidia_cards, owned, visible_gpus
 
 ROOT = Path(__file__).parents[2]
 CARDS = (Card("0", "GPU-aaaa-1"), Card("1", "GPU-bbbb-2"), Card("2", "GPU-bbcc-3"))
@@ -89,23 +89,15 @@ def test_a_card_has_one_name_however_it_is_asked_for(
 
 def test_without_a_listing_the_words_are_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert visible_gpus(none) == (UNLISTED,)
-    assert machine_gpus(none) == ()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
-    assert visible_gpus(none) == machine_gpus(none) == ("3", "1")
+    assert visible_gpus(none) == ("3", "1")
 
 
 @pytest.mark.parametrize("visible", ["", "-1"])
 def test_a_process_that_may_use_no_gpu_is_refused_one(monkeypatch: pytest.MonkeyPatch, visible: str) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert machine_gpus(three) == ()
     with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES: shows no GPU"), owned("cuda", listing=three):
         pass
-
-
-def test_workers_are_offered_cards_by_their_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert machine_gpus(three) == ("0", "1", "2")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-bbcc-3,0")
-    assert machine_gpus(three) == ("2", "0")
 
 
 def test_the_listing_is_read_as_nvidia_smi_prints_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

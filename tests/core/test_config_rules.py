@@ -1,0 +1,84 @@
+"""Rules of the gate, the nightly evaluation and the notification."""
+
+from __future__ import annotations
+
+import pytest
+
+from spin.core.config import load_config
+from spin.core.config_explain import limits_of
+from spin.core.config_identity import config_hash
+from spin.core.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("nightly.cron=every night", "five fields"),
+        ("nightly.cron=30 4 * *", "five fields"),
+        ("nightly.timezone=Mars/Olympus", "no time zone 'Mars/Olympus'"),
+        ("nightly.timezone=../../etc/passwd", "no time zone"),
+        ("nightly.benchmarks=[train]", "one of test, validation"),
+        ("notification.webhook_variable=https://hooks/secret", "name of an environment variable"),
+        ("gate.metric=taste", "one of alignment, aesthetic, attributes"),
+        ("gate.mode=maybe", "one of off, rules, person"),
+        ("gate.limit_hours=0", "above 0"),
+        ("execution.executor=cloud", "one of local, workers"),
+        ("execution.max_attempts=0", "at least 1"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_key(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config("miniature", overrides=[override])
+    assert override.partition("=")[0] in str(caught.value)
+
+
+def test_a_webhook_given_as_url_is_not_echoed() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config("miniature", overrides=["notification.webhook_variable=[a b]"])
+    assert "webhook_variable" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "refused"),
+    [
+        (["gate.metric=aesthetic", "gate.mode=rules"], False),
+        (["gate.metric=aesthetic", "gate.mode=rules", "evaluation.scorers=[alignment]"], True),
+        (["gate.metric=aesthetic", "gate.mode=off", "evaluation.scorers=[alignment]"], False),
+        (["gate.metric=auto", "gate.mode=rules", "evaluation.scorers=[alignment]"], False),
+        (["gate.metric=aesthetic", "gate.mode=rules", "data.source=imagefolder", "data.path=x"], True),
+    ],
+)
+def test_a_gate_waits_only_for_a_judge_that_judges(overrides: list[str], refused: bool) -> None:
+    if refused:
+        with pytest.raises(ConfigError, match="aesthetic does not judge this run"):
+            load_config("miniature", overrides=overrides)
+    else:
+        load_config("miniature", overrides=overrides)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["gate.mode=rules", "nightly.cron=0 5 * * *", "notification.webhook_variable=HOOK", "execution.executor=workers",
+     "execution.shards_per_child=2", "execution.max_attempts=5", "execution.train_processes=2"],
+)  # fmt: skip
+def test_who_works_decides_or_is_told_does_not_make_another_run(override: str) -> None:
+    assert config_hash(load_config("miniature", overrides=[override])) == config_hash(load_config("miniature"))
+
+
+@pytest.mark.parametrize("override", ["execution.dtype=bfloat16", "execution.threads=2", "evaluation.shard_size=7"])
+def test_what_moves_bits_makes_another_run(override: str) -> None:
+    assert config_hash(load_config("miniature", overrides=[override])) != config_hash(load_config("miniature"))
+
+
+@pytest.mark.parametrize(
+    ("key", "limits"),
+    [
+        ("iterations", {"ge": 0, "le": 99}),
+        ("train.beta", {"gt": 0, "le": 1e9}),
+        ("execution.train_processes", {"ge": 1, "le": 1024}),
+        ("gate.limit_hours", {"gt": 0, "le": 8760}),
+        ("model.base", {}),
+    ],
+)
+def test_limits_of_a_key_are_those_of_the_config(key: str, limits: dict[str, float]) -> None:
+    assert limits_of(key) == limits
