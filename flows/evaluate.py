@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from prefect import flow, tags
+from prefect import flow
 from prefect.states import Completed
 from pydantic import BaseModel, Field
 from rich.table import Table
 
 from flows.executors import executor_of
-from flows.naming import named
+from flows.forms import root_field
+from flows.naming import named, tag_run
 from flows.past_run import PastRun
 from flows.requests import Model
 from spin.core.layout import RunsRoot
@@ -62,7 +63,7 @@ class EvaluateForm(BaseModel):
         description="add new scores to the table of the nights",
         json_schema_extra={"position": 4},
     )
-    root: str = Field(default="runs", title="Runs root", min_length=1, json_schema_extra={"position": 5})
+    root: str = root_field(5)
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,9 @@ def evaluate(
     if name is None:
         return Completed(message="nothing to do: no run has a checkpoint yet", data=[])
     found: list[Scores] = []
-    with tags("spin-diffusion", name):
-        for benchmark in benchmarks or (None,):
-            found += score_models(root, name, checkpoint, benchmark, settings or [], keep=keep)
+    tag_run("spin-diffusion", name)
+    for benchmark in benchmarks or (None,):
+        found += score_models(root, name, checkpoint, benchmark, settings or [], keep=keep)
     images = sum(scores.images_scored for scores in found)
     if keep:
         rows = trend(read_nights(RunsRoot(Path(root).absolute())))

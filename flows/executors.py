@@ -17,7 +17,7 @@ from flows.work import draw, learn, prepare_data, score, shard_label
 from spin.core.layout import StageFolder
 from spin.core.plan import Plan
 from spin.core.planning import read_plan
-from spin.core.store import discard, is_whole, read_manifest, stands
+from spin.core.store import discard, is_whole, stands
 from spin.evaluate.held_out import read_held_out
 from spin.evaluate.request import EvaluateRequest, EvaluateResult
 from spin.evaluate.shards import (
@@ -32,7 +32,7 @@ from spin.evaluate.shards import (
 from spin.prepare.prepared import is_prepared, read_prepared
 from spin.prepare.request import PrepareRequest, PrepareResult
 from spin.sample.identity import shard_identity
-from spin.train.identity import training_stands
+from spin.train.identity import manifest_of, training_stands
 from spin.train.request import TrainRequest, TrainResult
 
 PREPARE: Final = "prepare/gpu"
@@ -84,6 +84,8 @@ class Local:
         return sum(result.images for result in draw(self.requests, number, missing, prepared, opponent))
 
     def train(self, request: TrainRequest, name: str) -> TrainResult:
+        if training_stands(request, check=stands):
+            return _standing(request, steps=0)
         return learn(self.requests, request, name)
 
     def evaluate(self, prepared: PrepareResult, model: Model | None) -> EvaluateResult:
@@ -129,12 +131,7 @@ class Workers:
         command = "the run's own command with --set execution.executor=local"
         work = f"{request.start_digest} {request.settings} {request.run_seed}"
         self._join([self._child(f"train {name}", TRAIN, {"stage": stage.name}, work, missing, command)], name)
-        checkpoint = stage.checkpoint(request.settings.steps)
-        manifest = read_manifest(checkpoint)
-        assert manifest is not None  # it stands
-        steps = 0 if stood else request.settings.steps
-        pairs = steps * request.settings.batch_size
-        return TrainResult(checkpoint, manifest.content_digest, steps, pairs, 0.0, ())
+        return _standing(request, steps=0 if stood else request.settings.steps)
 
     def evaluate(self, prepared: PrepareResult, model: Model | None) -> EvaluateResult:
         request = self.requests.evaluate(prepared, model)
@@ -207,6 +204,13 @@ class Workers:
     def _join(self, children: Sequence[Child], tag: str) -> None:
         config = self.requests.config
         join(children, max_attempts=config.execution.max_attempts, tags=("spin-diffusion", config.run.name, tag))
+
+
+def _standing(request: TrainRequest, *, steps: int) -> TrainResult:
+    """The answer about a stage that stands, after `steps` optimizer steps that somebody made."""
+    checkpoint = StageFolder(request.stage).checkpoint(request.settings.steps)
+    digest = manifest_of(checkpoint).content_digest
+    return TrainResult(checkpoint, digest, steps, steps * request.settings.batch_size, 0.0, ())
 
 
 def missing_samples(stage: StageFolder, plan: Plan, identity: dict[str, Any]) -> tuple[int, ...]:

@@ -8,34 +8,51 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from prefect.utilities.callables import ParameterSchema
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from flows.newcomer import picture_source
 from spin.core.config import Config, load_config, preset_names
 from spin.core.config_explain import explain, limits_of
+from spin.core.config_messages import problems_of
 from spin.core.errors import ConfigError
 
-_NULL: Final = "empty: as the preset has it"
+RUN_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # as the setting run.name has it
 
 
 def field_of(key: str, position: int, title: str) -> Any:
     """An optional field that stands for the setting `key`, with its meaning and limits."""
     limits: dict[str, Any] = limits_of(key)
+    meaning, _, _ = explain(key).meaning.partition("; null")  # a field that is left empty is not null
+    extra = {"position": position, "key": key}
+    return Field(default=None, title=title, description=meaning, json_schema_extra=extra, **limits)
+
+
+def root_field(position: int) -> Any:
+    """Where the run that a form names lies; registered deployments fill it in."""
     return Field(
-        default=None,
-        title=title,
-        description=f"{explain(key).meaning} ({_NULL})",
-        json_schema_extra={"position": position, "key": key},
-        **limits,
+        default="runs",
+        title="Runs root",
+        description=explain("run.root").meaning,
+        min_length=1,
+        json_schema_extra={"position": position},
     )
 
 
 class Form(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    """A form whose blank fields are as good as untouched ones."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_blanks(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return {name: value for name, value in given.items() if not (isinstance(value, str) and not value.strip())}
 
 
 class Advanced(Form):
-    """Settings that most runs leave as the preset has them."""
+    """Settings that most runs leave to the preset."""
 
     beta: float | None = field_of("train.beta", 0, "Beta")
     lr: float | None = field_of("train.lr", 1, "Learning rate")
@@ -69,20 +86,20 @@ class RunForm(Form):
     preset: str = Field(
         default="miniature",
         title="Preset",
-        description="where all settings start from; miniature is a small world that runs anywhere in minutes",
+        description="what every field left empty comes from; miniature is a small world that runs anywhere in minutes",
         json_schema_extra={"position": 0, "enum": list(preset_names())},
     )
     run_name: str | None = Field(
         default=None,
-        title="Run name",
-        description="a new name starts a new run, a known one goes on with it (empty: the preset's)",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        title="Name of the run",
+        description=f"{explain('run.name').meaning}; a new one starts a run, a known one goes on with that run",
+        pattern=RUN_NAME,
         json_schema_extra={"position": 1, "key": "run.name"},
     )
     data: str | None = Field(
         default=None,
         title="Data",
-        description="folder of your images and captions, or of Parquet files (empty: the preset's)",
+        description="folder of your images and captions, or of Parquet files, on the worker's machine",
         json_schema_extra={"position": 2},
     )
     base_model: str | None = field_of("model.base", 3, "Base model")
@@ -91,6 +108,15 @@ class RunForm(Form):
     executor: Literal["local", "workers"] | None = field_of("execution.executor", 6, "Executor")
     root: str | None = field_of("run.root", 7, "Runs root")
     advanced: Advanced | None = Field(default=None, title="Advanced", json_schema_extra={"position": 8})
+
+
+def filled(**given: Any) -> RunForm:
+    """The run form with these fields; every wrong one is named at once."""
+    try:
+        return RunForm(**given)
+    except ValidationError as error:
+        found = (f"{'.'.join(map(str, path))}: {message}" for path, message in problems_of(error))
+        raise ConfigError("\n".join(found)) from None
 
 
 def config_of(form: RunForm, config: Mapping[str, Any] | None = None) -> Config:
@@ -131,12 +157,12 @@ def _overrides(form: RunForm) -> Iterator[str]:
         for name, field in type(part).model_fields.items():
             extra = field.json_schema_extra
             value = getattr(part, name)
-            if isinstance(extra, dict) and "key" in extra and value not in (None, ""):
+            if isinstance(extra, dict) and "key" in extra and value is not None:
                 yield f"{extra['key']}={json.dumps(value)}"
     if form.data:
         yield f"data.source={_source(form.data)}"
         yield f"data.path={json.dumps(form.data)}"
-    yield from advanced.settings
+    yield from (setting for setting in advanced.settings if setting)
 
 
 def _source(data: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from prefect import flow
 from pydantic import BaseModel, Field
 
+from flows.forms import root_field
 from spin.core.layout import RunsRoot
 from spin.core.record import read_record
 from spin.report.request import ReportRequest, ReportResult
@@ -18,7 +19,7 @@ class ReportForm(BaseModel):
     """What the page of `report` asks."""
 
     run: str = Field(title="Run", description="name of the run", min_length=1, json_schema_extra={"position": 0})
-    root: str = Field(default="runs", title="Runs root", min_length=1, json_schema_extra={"position": 1})
+    root: str = root_field(1)
 
 
 @flow(name="report", flow_run_name="report {run}", persist_result=False)

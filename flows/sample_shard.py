@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from pydantic import BaseModel, Field
 
+from flows.forms import root_field
 from flows.naming import named
 from flows.past_run import PastRun
 from flows.work import draw
@@ -27,7 +28,7 @@ class ShardForm(BaseModel):
         ge=0,
         json_schema_extra={"position": 3},
     )
-    root: str = Field(default="runs", title="Runs root", min_length=1, json_schema_extra={"position": 4})
+    root: str = root_field(4)
 
 
 @flow(name="sample-shard", flow_run_name="sample {run} k={iteration} shard {shard}", persist_result=False)

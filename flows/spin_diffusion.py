@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from prefect import flow, tags
+from prefect import flow
 
 from flows.entering import check_run, only_one
 from flows.executors import Executor, executor_of
-from flows.forms import Advanced, RunForm, config_of
+from flows.forms import Advanced, config_of, filled
 from flows.gate import pass_gate
-from flows.naming import named
+from flows.naming import named, tag_run
 from flows.requests import Model, Requests
 from spin.core.config_identity import config_to_json
 from spin.core.errors import ConfigError
@@ -121,7 +121,7 @@ def spin_diffusion(
 
     `flows.forms` tells of the fields; `config` is a whole config for callers that have one.
     """
-    form = RunForm(
+    form = filled(
         preset=preset, run_name=run_name, data=data, base_model=base_model, iterations=iterations, seed=seed,
         executor=executor, root=root, advanced=advanced,
     )  # fmt: skip
@@ -129,7 +129,8 @@ def spin_diffusion(
     check_run(settings)
     start = time.perf_counter()
     requests = Requests(settings, find_device(settings.execution.device))
-    with only_one(requests.folder), tags("spin-diffusion", settings.run.name):
+    tag_run("spin-diffusion", settings.run.name)
+    with only_one(requests.folder):
         state, base = prepare_run(requests)
         play_rounds(state, base)
         result: ReportResult = report(ReportRequest(requests.root.path, settings.run.name), requests.inline)

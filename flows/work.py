@@ -48,6 +48,8 @@ def draw(
         request = requests.sample(stage, (shard,), prepared, opponent, check)
         return sample(request, f"k={number} {shard_label(shard, count)}", room)
 
+    if not shards:
+        return []
     with open_room("sample", inline=requests.inline, device=requests.device) as room:
         return _each(shards, make, stage.name)
 
@@ -72,6 +74,8 @@ def score(
     def make(shard: int) -> EvaluateResult:
         return evaluate(replace(request, shards=(shard,), finish=False), f"{label} {shard_label(shard, total)}", room)
 
+    if not shards and is_finished(request):
+        return []
     with open_room("evaluate", inline=requests.inline, device=requests.device) as room:
         results = _each(shards, make, f"evaluation of {label}")
         if not missing_shards(request) and not is_finished(request):

@@ -60,20 +60,13 @@ def nvidia_cards() -> tuple[Card, ...]:
     return tuple(Card(row[0].strip(), row[1].strip()) for row in rows if len(row) == 2)
 
 
-def machine_gpus(listing: Callable[[], tuple[Card, ...]] = nvidia_cards) -> tuple[str, ...]:
-    """The GPUs that workers of this machine may be given, by index where nvidia-smi knows it; none without one."""
-    cards = listing()
-    indices = {card.uuid: card.index for card in cards}
-    names = [card.uuid for card in cards] if _allowed() is None else _visible(cards)
-    return tuple(indices.get(name, name) for name in names)
-
-
 def visible_gpus(listing: Callable[[], tuple[Card, ...]] = nvidia_cards) -> tuple[str, ...]:
     """The GPUs that this process may use, in CUDA's order; one name per card, by index or by UUID alike."""
-    cards = listing()
-    if _allowed() is None:
+    cards, allowed = listing(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is None:
         return tuple(card.uuid for card in cards) or (UNLISTED,)
-    names = _visible(cards)
+    words = takewhile(lambda word: word not in ("", "-1"), map(str.strip, allowed.split(",")))  # CUDA stops there too
+    names = tuple(dict.fromkeys(_name(word, cards) for word in words))
     if not names:
         raise ConfigError("shows no GPU", where="CUDA_VISIBLE_DEVICES", fix="unset it, or set execution.device to cpu")
     return names
@@ -119,16 +112,6 @@ def lock_folder() -> Path:
             f"cannot be used: {error.strerror}", where=str(folder), fix="set SPIN_DIFFUSION_LOCKS"
         ) from error
     return folder
-
-
-def _allowed() -> str | None:
-    return os.environ.get("CUDA_VISIBLE_DEVICES")
-
-
-def _visible(cards: tuple[Card, ...]) -> tuple[str, ...]:
-    """The cards of CUDA_VISIBLE_DEVICES, each once; CUDA, too, stops at the first word that names none."""
-    words = takewhile(lambda word: word not in ("", "-1"), map(str.strip, (_allowed() or "").split(",")))
-    return tuple(dict.fromkeys(_name(word, cards) for word in words))
 
 
 def _name(word: str, cards: tuple[Card, ...]) -> str:

@@ -260,7 +260,7 @@ class NightlyConfig(Section):
         "30 4 * * *",
         "when, in five fields",
         source="a local hour that no time zone skips or repeats in ten years",
-        limits="minute, hour, day, month, weekday; hours 1 to 3 are skipped or repeated once a year in many zones",
+        limits="minute, hour, day, month, weekday; hours 0 to 3 are skipped or repeated once a year in many zones",
     )
     timezone: Annotated[str, AfterValidator(check_timezone)] = setting(
         "UTC", "time zone of the cron fields", source=CHOSEN, limits="a name of the IANA data base, as Europe/Berlin"

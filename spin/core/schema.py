@@ -153,7 +153,7 @@ def add_digests(digests: Iterable[str]) -> str:
 
 
 def _encoded_rows(path: Path) -> Iterator[bytes]:
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:  # the default keeps every row group that was read
         for batch in file.iter_batches(batch_size=_DIGEST_ROWS):
             for row in batch.to_pylist():
                 yield _encode(row)

@@ -56,7 +56,7 @@ def take_rows(path: Path, positions: Sequence[int], column: str) -> pa.Table:
     wanted = np.asarray(positions)
     order, start, pieces = np.argsort(wanted), 0, []
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
             for group in range(file.num_row_groups):
                 end = start + file.metadata.row_group(group).num_rows
                 inside = order[(wanted[order] >= start) & (wanted[order] < end)]
