@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := env -u PYTHONPATH OMP_NUM_THREADS=1 $(BIN)
 
-.PHONY: install demo ui test test-slow check
+.PHONY: install demo ui test test-slow test-browser check
 
 install: $(VENV)/installed  ## a virtual environment with the tested versions
 
@@ -24,6 +24,9 @@ test: install  ## the fast tests
 
 test-slow: install  ## minutes each: compile, random kills, Prefect kills
 	$(RUN)/python -m pytest -m slow
+
+test-browser: install  ## the pages of the UI in chromium: a form, a repair, the nightly schedule
+	$(RUN)/python -m pytest -m browser tests/browser
 
 check: install  ## style, types, import direction, container files
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

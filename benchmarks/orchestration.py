@@ -50,12 +50,13 @@ def sleep_shards(folder: str, shards: list[int], seconds: float) -> None:
 @flow(name="sleep-parent", persist_result=False)
 def sleep_parent(folder: str, groups: list[list[int]], seconds: float) -> float:
     """Seconds until every shard of every child stands."""
-    from flows.joining import Child, join
+    from flows.joining import Call, Child, join
 
     def child(group: Sequence[int]) -> Child:
         parameters = {"folder": folder, "shards": list(group), "seconds": seconds}
         missing = lambda: [f"shard {s}" for s in group if not (Path(folder) / f"shard-{s:05d}").exists()]  # noqa: E731
-        return Child(f"sleep {group[0]}-{group[-1]}", "sleep-shards/gpu", parameters, f"{folder} {group}", missing, "")
+        call = Call(f"sleep {group[0]}-{group[-1]}", parameters)
+        return Child("sleep-shards/gpu", f"{folder} {group}", missing, lambda: call)
 
     start = time.perf_counter()
     join([child(group) for group in groups], max_attempts=1, tags=())

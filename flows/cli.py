@@ -99,7 +99,7 @@ def sample_shard(
     _enter(root, name)
     from flows.sample_shard import sample_shard as flow
 
-    result = flow(name, iteration, shard, verify, str(root))
+    result: Any = flow(name, iteration, shard, verify, str(root))
     typer.echo(f"{result.images} images sampled")
     if result.checked:
         typer.echo(f"{result.differing} of {result.checked} images differ; largest {result.largest_difference:.3g}")

@@ -22,7 +22,7 @@ _SETTINGS: Final = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 s, the default, is too short on a busy machine
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # of runs; silence of three marks a run Crashed (flows.deployments)
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # of runs; silence of three marks a run Crashed (flows.automations)
     "PREFECT_WORKER_QUERY_SECONDS": "2",  # 10 s, the default, is as long as a short stage
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     "PREFECT_LOGGING_LEVEL": "INFO",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from prefect import flow
 from prefect.states import Completed
@@ -27,6 +27,8 @@ from spin.evaluate.request import EvaluateRequest
 from spin.evaluate.shards import evaluation_folder, shard_count
 from tasks.showing import console
 from tasks.telling import show_table
+
+_PROTOCOL: Final = "single"  # one picture for each prompt
 
 
 class EvaluateForm(BaseModel):
@@ -74,6 +76,7 @@ class Scores:
     benchmark: str
     means: dict[str, float]
     images_scored: int
+    noted: int = 0  # rows that are new in the history of the nights
 
 
 def _title(given: dict[str, Any]) -> str:
@@ -92,18 +95,16 @@ def evaluate(
     """Score models of a run; what is scored already is only read, and a night without a new model does nothing."""
     name = run or newest_run(RunsRoot(Path(root).absolute()))
     if name is None:
-        return Completed(message="nothing to do: no run has a checkpoint yet", data=[])
+        return Completed(message="nothing to do: 0 images, no run has a checkpoint yet", data=[])
     found: list[Scores] = []
     tag_run("spin-diffusion", name)
     for benchmark in benchmarks or (None,):
         found += score_models(root, name, checkpoint, benchmark, settings or [], keep=keep)
-    images = sum(scores.images_scored for scores in found)
     if keep:
         rows = trend(read_nights(RunsRoot(Path(root).absolute())))
         show_table("nights", rows, "nightly evaluations: means, and the change since the night before")
     labels = ", ".join(dict.fromkeys(scores.label for scores in found))
-    done = f"{images} images scored" if images else "nothing to do: 0 images"
-    return Completed(message=f"{done}; {name}: {labels}", data=found)
+    return Completed(message=f"{_done(found)}; {name}: {labels}", data=found)
 
 
 def score_models(
@@ -116,10 +117,9 @@ def score_models(
     for model in _chosen(past, checkpoint):
         result = executor.evaluate(past.prepared, model)
         request = past.requests.evaluate(past.prepared, model)
-        if keep and model is not None and result.images_scored:
-            append_nights(past.requests.root, list(_nights(past, model, request)))
+        noted = 0 if model is None or not keep else _note(past, model, request)
         label = "data" if model is None else model.label
-        yield Scores(label, request.split, _means(request), result.images_scored)
+        yield Scores(label, request.split, _means(request), result.images_scored, noted)
 
 
 def print_scores(scores: Sequence[Scores]) -> None:
@@ -140,8 +140,26 @@ def _chosen(past: PastRun, checkpoint: str) -> Sequence[Model | None]:
     return (past.model(checkpoint),)
 
 
-def _nights(past: PastRun, model: Model, request: EvaluateRequest) -> Iterator[Night]:
-    """Rows of the history: one for each number of an evaluation that was made now."""
+def _done(found: Sequence[Scores]) -> str:
+    images, noted = sum(scores.images_scored for scores in found), sum(scores.noted for scores in found)
+    if images:
+        return f"{images} images scored"
+    return "nothing to do: 0 images" + (f", {noted} standing scores added to the history" if noted else "")
+
+
+def _note(past: PastRun, model: Model, request: EvaluateRequest) -> int:
+    """Add an evaluation to the history unless it is there, whoever scored it: mostly the run itself did."""
+    config = evaluation_folder(request).path.name
+    wanted = (past.requests.config.run.name, request.split, _PROTOCOL, config)
+    if any((row.series, row.checkpoint) == (wanted, model.digest) for row in read_nights(past.requests.root)):
+        return 0
+    rows = list(_nights(past, model, request, config))
+    append_nights(past.requests.root, rows)
+    return len(rows)
+
+
+def _nights(past: PastRun, model: Model, request: EvaluateRequest, config: str) -> Iterator[Night]:
+    """Rows of the history: one for each number of an evaluation."""
     now = datetime.now(UTC)
     values = _values(request)
     intervals = {name: mean_interval(found, seed=0) for name, found in values.items()}
@@ -155,13 +173,13 @@ def _nights(past: PastRun, model: Model, request: EvaluateRequest) -> Iterator[N
             label=model.label,
             checkpoint=model.digest,
             benchmark=request.split,
-            protocol="single",
+            protocol=_PROTOCOL,
             metric=name,
             mean=mean,
             low=None if interval is None else interval.low,
             high=None if interval is None else interval.high,
             images=sum(map(len, values.values())) // max(1, len(values)),
-            config=evaluation_folder(request).path.name,
+            config=config,
         )
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from flows.requests import Requests
 from spin.core.config import Config
 from spin.core.plan import shard_count
-from spin.core.planning import train_rows
+from spin.core.planning import count_train_rows
 from tasks.launching import find_device
 from tasks.showing import console
 
@@ -109,6 +109,6 @@ def _lines(config: Config, rows: int | None, rates: Rates) -> list[Line]:
 
 def _train_rows(requests: Requests) -> int | None:
     if requests.folder.prompts.exists():
-        return len(train_rows(requests.folder.prompts)[0])
+        return count_train_rows(requests.folder.prompts)
     data = requests.config.data
     return min(data.rows or _MINIATURE_ROWS, _MINIATURE_ROWS) if data.source == "miniature" else None

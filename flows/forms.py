@@ -16,15 +16,16 @@ from spin.core.config_explain import explain, limits_of
 from spin.core.config_messages import problems_of
 from spin.core.errors import ConfigError
 
-RUN_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # as the setting run.name has it
+_RUN_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # the config says it in words
+_FOR_ALL: Final = "; one number for all iterations, where a preset may have one for each"
 
 
-def field_of(key: str, position: int, title: str) -> Any:
+def field_of(key: str, position: int, title: str, note: str = "") -> Any:
     """An optional field that stands for the setting `key`, with its meaning and limits."""
     limits: dict[str, Any] = limits_of(key)
     meaning, _, _ = explain(key).meaning.partition("; null")  # a field that is left empty is not null
-    extra = {"position": position, "key": key}
-    return Field(default=None, title=title, description=meaning, json_schema_extra=extra, **limits)
+    extra: dict[str, Any] = {"position": position, "key": key}
+    return Field(default=None, title=title, description=meaning + note, json_schema_extra=extra, **limits)
 
 
 def root_field(position: int) -> Any:
@@ -54,9 +55,9 @@ class Form(BaseModel):
 class Advanced(Form):
     """Settings that most runs leave to the preset."""
 
-    beta: float | None = field_of("train.beta", 0, "Beta")
-    lr: float | None = field_of("train.lr", 1, "Learning rate")
-    steps: int | None = field_of("train.steps", 2, "Steps an iteration")
+    beta: float | None = field_of("train.beta", 0, "Beta", _FOR_ALL)
+    lr: float | None = field_of("train.lr", 1, "Learning rate", _FOR_ALL)
+    steps: int | None = field_of("train.steps", 2, "Steps an iteration", _FOR_ALL)
     batch_size: int | None = field_of("train.batch_size", 3, "Pairs a step")
     sft_steps: int | None = field_of("sft.steps", 4, "Supervised steps")
     guidance_scale: float | None = field_of("sampling.guidance_scale", 5, "Guidance of the opponent")
@@ -86,15 +87,14 @@ class RunForm(Form):
     preset: str = Field(
         default="miniature",
         title="Preset",
-        description="what every field left empty comes from; miniature is a small world that runs anywhere in minutes",
+        description="values of all fields that stay empty; miniature is a small world that runs anywhere in minutes",
         json_schema_extra={"position": 0, "enum": list(preset_names())},
     )
     run_name: str | None = Field(
         default=None,
         title="Name of the run",
         description=f"{explain('run.name').meaning}; a new one starts a run, a known one goes on with that run",
-        pattern=RUN_NAME,
-        json_schema_extra={"position": 1, "key": "run.name"},
+        json_schema_extra={"position": 1, "key": "run.name", "pattern": _RUN_NAME},
     )
     data: str | None = Field(
         default=None,

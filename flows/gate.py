@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, cast
+from uuid import UUID
 
 import typer
 from prefect import runtime
@@ -22,6 +25,7 @@ from flows.requests import Requests
 from spin.core.gate import Decision, Evidence, best, judge
 from spin.core.record import Record, write_record
 from spin.report.request import ReportResult
+from tasks.showing import console
 
 _MARGIN: Final = timedelta(days=1)  # Prefect's own limit comes after ours: it would fail the run
 _ENDS: Final = ("Resuming", "Running", "Cancelling", "Cancelled", "Completed", "Failed", "Crashed")
@@ -44,9 +48,10 @@ def pass_gate(requests: Requests, record: Record, number: int, told: ReportResul
     evidence = next((e for e in told.evidence if e.stage == stage["name"]), None)
     if settings.mode == "off" or evidence is None:
         return "go-on"
+    seen = told.evidence[: told.evidence.index(evidence) + 1]
     known = stage.get("gate")
     if known is not None and known["model"] == stage["digest"]:
-        return _note_stop(requests, record, told, cast(Decision, known["decision"]))
+        return _write_down(requests, record, seen, cast(Decision, known["decision"]))
     verdict = judge(evidence, settings.metric)
     if settings.mode == "rules":
         decision, decider = verdict.decision, "rules"
@@ -56,13 +61,13 @@ def pass_gate(requests: Requests, record: Record, number: int, told: ReportResul
         "decision": decision, "by": decider, "reasons": list(verdict.reasons), "model": stage["digest"],
     }  # fmt: skip
     get_run_logger().info("gate after %s: %s (%s)", evidence.label, decision, decider)
-    return _note_stop(requests, record, told, decision)
+    console.print(f"gate after {evidence.label}: {decision} ({decider})", highlight=False)
+    return _write_down(requests, record, seen, decision)
 
 
-def _note_stop(requests: Requests, record: Record, told: ReportResult, decision: Decision) -> Decision:
+def _write_down(requests: Requests, record: Record, seen: Sequence[Evidence], decision: Decision) -> Decision:
     if decision == "stop":
-        shown = [e for e in told.evidence if e.stage.startswith("iteration-")]
-        record["stopped"] = {"after": shown[-1].stage, "best": best(told.evidence, requests.config.gate.metric)}
+        record["stopped"] = {"after": seen[-1].stage, "best": best(seen, requests.config.gate.metric)}
     write_record(requests.folder, record)
     return decision
 
@@ -74,7 +79,9 @@ def _ask(
     settings = requests.config.gate
     if runtime.deployment.id is None:
         if not sys.stdin.isatty():
-            get_run_logger().warning("nobody can be asked here: %s, the default", settings.default)
+            warning = f"nobody can be asked here: {settings.default}, the default"
+            get_run_logger().warning(warning)  # shown on the run's page; on a terminal the next line is
+            typer.echo(f"gate after {evidence.label}: {warning}", err=True)
             return settings.default, "default"
         typer.echo("\n".join((f"{evidence.label}:", *reasons)))
         answer = typer.prompt("go-on, stop or go-back?", default=settings.default)
@@ -90,11 +97,11 @@ def _suspended(requests: Requests, number: int, description: str) -> tuple[Decis
     note = f"**No answer by {until:%Y-%m-%d %H:%M} UTC means: {settings.default}.**\n\n"
     form = GateForm.with_initial_data(description=note + description, decision=settings.default)
     name = f"gate {requests.config.run.name} k={number} {runtime.flow_run.id}"
-    remind = _deadline(name, limit)
-    remind.create()
+    if not _deadlines(name):
+        _deadline(name, limit).create()
     answer = suspend_flow_run(wait_for_input=form, key=f"gate-{number}", timeout=int((limit + _MARGIN).total_seconds()))
     _forget(name)
-    return answer.decision, "a person, or the default in time"
+    return answer.decision, "a person" if "decision" in answer.model_fields_set else "nobody in time"
 
 
 def _deadline(name: str, limit: timedelta) -> Automation:
@@ -115,11 +122,13 @@ def _deadline(name: str, limit: timedelta) -> Automation:
     )
 
 
-def _forget(name: str) -> None:
-    """Delete the deadlines of a gate that is passed."""
+def _deadlines(name: str) -> list[UUID]:
     with get_client(sync_client=True) as client:
-        for automation in client.read_automations_by_name(name):
-            try:
-                client.delete_automation(automation.id)
-            except ObjectNotFound:
-                continue
+        return [automation.id for automation in client.read_automations_by_name(name)]
+
+
+def _forget(name: str) -> None:
+    """Delete the deadline of a gate that is passed."""
+    for identity in _deadlines(name):
+        with get_client(sync_client=True) as client, suppress(ObjectNotFound):
+            client.delete_automation(identity)

@@ -17,7 +17,7 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterIdempotencyKey
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
@@ -30,6 +30,7 @@ from spin.core.plan import identity_hash
 _POLL_SECONDS: Final = 1.0
 _MANY_ATTEMPTS: Final = 20  # keys that one look-up asks for
 _PAGE: Final = 100  # runs that one look-up asks for
+_NAMED: Final = 8  # things that a message lists
 _UNREACHABLE: Final = (httpx.HTTPError, OSError)  # a server that is away now may be back
 
 
@@ -37,15 +38,22 @@ Missing = Callable[[], Sequence[str]]  # names of what is not there yet: shard 3
 
 
 @dataclass(frozen=True)
+class Call:
+    """How a child flow run is started for what is missing now."""
+
+    label: str  # the run's name: sample k=2 shards 00-07/32
+    parameters: Mapping[str, Any]
+    commands: tuple[str, ...] = ()  # what makes it without a server, where there is such a thing
+
+
+@dataclass(frozen=True)
 class Child:
     """The work of one child flow run, and how its absence shows on disk."""
 
-    label: str  # the run's name: sample k=2 shards 00-07/32
     deployment: str  # sample-shards/gpu
-    parameters: Mapping[str, Any]
     work: str  # identity of what it makes
     missing: Missing
-    command: str  # what makes it without a server
+    call: Callable[[], Call]
 
     def key(self, attempt: int) -> str:
         return f"{identity_hash(self.deployment, self.work)[:32]}-{attempt}"
@@ -57,6 +65,10 @@ class _Watched:
     fresh: int = 0  # attempts that this call submitted
     run: FlowRun | None = None
     causes: list[str] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        return self.child.call().label if self.run is None else self.run.name
 
 
 def join(children: Iterable[Child], *, max_attempts: int, tags: Sequence[str]) -> int:
@@ -86,17 +98,18 @@ def join(children: Iterable[Child], *, max_attempts: int, tags: Sequence[str]) -
 def _submit(one: _Watched, tags: Sequence[str]) -> None:
     """Join the newest run of this work if it is still going, else start the next attempt."""
     child = one.child
-    known = _runs_of(child)
-    if known and not _ended(known[-1]):
-        one.run = known[-1]
+    attempt, newest = _newest_attempt(child)
+    if newest is not None and not _ended(newest):
+        one.run = newest
         return
+    attempt, call = attempt + 1, child.call()
     try:
         started: Any = run_deployment(
             child.deployment,
-            parameters=dict(child.parameters),
-            flow_run_name=child.label,
-            idempotency_key=child.key(len(known) + 1),
-            tags=[*tags, f"attempt {len(known) + 1}"],
+            parameters=dict(call.parameters),
+            flow_run_name=call.label,
+            idempotency_key=child.key(attempt),
+            tags=[*tags, f"attempt {attempt}"],
             timeout=0,
         )
     except ObjectNotFound:
@@ -107,20 +120,23 @@ def _submit(one: _Watched, tags: Sequence[str]) -> None:
         ) from None
     one.run = started
     one.fresh += 1
+    if started.parent_task_run_id is not None:
+        with get_client(sync_client=True) as client:  # Prefect gives the parent's entry a made-up name
+            client.set_task_run_name(started.parent_task_run_id, call.label)
 
 
-def _runs_of(child: Child) -> list[FlowRun]:
-    """Every attempt at this work, the first one first."""
-    found: list[FlowRun] = []
+def _newest_attempt(child: Child) -> tuple[int, FlowRun | None]:
+    """Number and run of the newest attempt at this work, (0, None) before the first; older ones may be deleted."""
+    newest: tuple[int, FlowRun | None] = (0, None)
     with get_client(sync_client=True) as client:
         while True:
-            keys = [child.key(attempt) for attempt in range(len(found) + 1, len(found) + 1 + _MANY_ATTEMPTS)]
-            page = client.read_flow_runs(
-                flow_run_filter=FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=keys))
+            keys = {child.key(attempt): attempt for attempt in range(newest[0] + 1, newest[0] + 1 + _MANY_ATTEMPTS)}
+            found = client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=list(keys)))
             )
-            found += sorted(page, key=lambda run: keys.index(run.idempotency_key or ""))
-            if len(page) < len(keys):
-                return found
+            if not found:
+                return newest
+            newest = max(((keys[run.idempotency_key or ""], run) for run in found), key=lambda pair: pair[0])
 
 
 def _finished(one: _Watched, max_attempts: int, tags: Sequence[str]) -> bool:
@@ -131,9 +147,9 @@ def _finished(one: _Watched, max_attempts: int, tags: Sequence[str]) -> bool:
     if one.run is not None and not _ended(one.run):
         return False
     one.causes.append(_cause(one.run))
-    get_run_logger().warning("%s: %s missing: %s", one.child.label, ", ".join(missing), one.causes[-1])
-    if one.fresh >= max_attempts:
-        return True
+    get_run_logger().warning("%s: %s missing: %s", one.label, _listed(missing), one.causes[-1])
+    if one.fresh >= max_attempts or (one.run is not None and one.run.state_type == StateType.CANCELLED):
+        return True  # a cancel was somebody's will
     try:
         _submit(one, tags)
     except _UNREACHABLE as error:
@@ -167,6 +183,8 @@ def _ended(run: FlowRun) -> bool:
 def _cause(run: FlowRun | None) -> str:
     if run is None or run.state is None:
         return "its flow run is gone"
+    if run.state.is_completed():
+        return "Completed, but its files are not here: do all machines share the runs root?"
     message = (run.state.message or "").strip().removeprefix("Flow run encountered an exception: ")
     name = str(run.state.name)
     return f"{name}: {message.splitlines()[0]}" if message else name
@@ -180,16 +198,25 @@ def _cancel(waiting: Sequence[_Watched]) -> None:
             with get_client(sync_client=True) as client:
                 client.set_flow_run_state(one.run.id, Cancelling(message="its parent was cancelled"))
         except Exception:  # on the way out already: the others must still hear of it
-            logging.getLogger(__name__).warning("could not cancel %s", one.child.label, exc_info=True)
+            logging.getLogger(__name__).warning("could not cancel %s", one.label, exc_info=True)
 
 
 def _failure(failed: Sequence[_Watched]) -> ArtifactError:
+    """What is missing, why, and both ways out: the button, and what makes the first child's work without a server."""
     first = failed[0]
-    names = "; ".join(f"{one.child.label}: {', '.join(one.child.missing())}" for one in failed)
-    cause = first.causes[-1] if first.causes else "unknown"
-    run = first.run
-    page = "" if run is None else f" ({url_for('flow-run', obj_id=run.id) or run.id})"
-    return ArtifactError(
-        f"missing after {first.fresh} attempts: {names}; cause: {cause}",
-        fix=f"press Retry on {first.child.label!r}{page} and then on this run, or call: {first.child.command}",
-    )
+    names = _listed([f"{one.label}: {_listed(one.child.missing())}" for one in failed], "; ")
+    cause = first.causes[-1] if first.causes else "it was made, and is gone again"
+    attempts = "1 attempt" if first.fresh == 1 else f"{first.fresh} attempts"
+    fix = "press Retry on this run"
+    if first.run is not None:
+        page = url_for("flow-run", obj_id=first.run.id) or first.run.id
+        fix = f"press Retry on {first.run.name!r} ({page}) and then on this run"
+    if commands := first.child.call().commands:
+        fix += f", or call: {' && '.join(commands)}"
+    return ArtifactError(f"missing after {attempts}: {names}; cause: {cause}", fix=fix)
+
+
+def _listed(names: Sequence[str], separator: str = ", ") -> str:
+    """The first of many names; a state's message is one line."""
+    more = [] if len(names) <= _NAMED else [f"{len(names) - _NAMED} more"]
+    return separator.join([*names[:_NAMED], *more])

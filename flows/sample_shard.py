@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import flow
+from prefect.states import Completed
 from pydantic import BaseModel, Field
 
 from flows.forms import root_field
-from flows.naming import named
+from flows.naming import named, tag_run
 from flows.past_run import PastRun
 from flows.work import draw
 from spin.core.errors import ConfigError
@@ -32,9 +35,12 @@ class ShardForm(BaseModel):
 
 
 @flow(name="sample-shard", flow_run_name="sample {run} k={iteration} shard {shard}", persist_result=False)
-def sample_shard(run: str, iteration: int, shard: int, check_images: int = 0, root: str = "runs") -> SampleResult:
-    """Make shard `shard` of iteration `iteration` of run `run` if it is missing or damaged."""
-    return make_shards(PastRun.open(root, run), iteration, [shard], check_images)[0]
+def sample_shard(run: str, iteration: int, shard: int, check_images: int = 0, root: str = "runs") -> Any:
+    """Make shard `shard` of iteration `iteration` of run `run` if it is missing or damaged; its SampleResult."""
+    past = PastRun.open(root, run)
+    tag_run(run, f"k={iteration}")
+    results = make_shards(past, iteration, [shard], check_images)
+    return Completed(message=_told(results), data=results[0])
 
 
 @flow(
@@ -42,9 +48,10 @@ def sample_shard(run: str, iteration: int, shard: int, check_images: int = 0, ro
     flow_run_name=named(lambda given: f"sample {given['run']} k={given['iteration']}"),
     persist_result=False,
 )
-def sample_shards(run: str, iteration: int, shards: list[int], root: str = "runs") -> list[SampleResult]:
-    """Make those of `shards` that are missing or damaged, each a task, the opponent loaded once."""
-    return make_shards(PastRun.open(root, run), iteration, shards)
+def sample_shards(run: str, iteration: int, shards: list[int], root: str = "runs") -> Any:
+    """Make those of `shards` that are missing or damaged, each a task, the opponent loaded once; a list of results."""
+    results = make_shards(PastRun.open(root, run), iteration, shards)
+    return Completed(message=_told(results), data=results)
 
 
 def make_shards(past: PastRun, iteration: int, shards: list[int], check_images: int = 0) -> list[SampleResult]:
@@ -53,3 +60,12 @@ def make_shards(past: PastRun, iteration: int, shards: list[int], check_images: 
         if not 0 <= shard < count:
             raise ConfigError(f"iteration {iteration} has no shard {shard}", fix=f"name one from 0 to {count - 1}")
     return draw(past.requests, iteration, shards, past.prepared, past.opponent_of(iteration), check_images)
+
+
+def _told(results: list[SampleResult]) -> str:
+    """What the state of the flow run says, as its page shows it."""
+    checked = sum(result.checked for result in results)
+    told = f"{sum(result.images for result in results)} images sampled"
+    if checked:
+        told += f"; {sum(result.differing for result in results)} of {checked} checked images differ"
+    return told

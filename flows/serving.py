@@ -72,7 +72,7 @@ def serve(config: Config, port: int, programs: Sequence[Program]) -> None:
     os.environ.pop("PREFECT_API_URL", None)  # of another server, perhaps
     prepare_environment(root.path)
     with _only_server(root), _kept_running(root) as keeper:
-        server = Program(SERVER, _prefect("server", "start", "--host", "127.0.0.1", "--port", str(port)))
+        server = Program(SERVER, _module("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)))
         keeper.start([server])
         _wait_for(f"{address}/api/health", keeper)
         os.environ["PREFECT_API_URL"] = f"{address}/api"
@@ -187,14 +187,16 @@ def _register(config: Config) -> list[str]:
 
 def _worker(pool: str, name: str, limit: int, gpus: str | None = None) -> Program:
     host = socket.gethostname()
-    command = _prefect(
-        "worker", "start", "--pool", pool, "--type", "process", "--limit", str(limit), "--name", f"{host} {name}"
-    )
+    command = _module(
+        "flows.patient_worker", "worker", "start", "--pool", pool, "--type", "process", "--limit", str(limit),
+        "--name", f"{host} {name}",
+    )  # fmt: skip
     return Program(f"{pool} {name}", command, {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus})
 
 
-def _prefect(*words: str) -> tuple[str, ...]:
-    return (sys.executable, "-P", "-m", "prefect", *words)
+def _module(*words: str) -> tuple[str, ...]:
+    """A module of Python's command line; nothing in the current folder can shadow it."""
+    return (sys.executable, "-P", "-m", *words)
 
 
 def _told(program: Program, address: str) -> Program:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow
+from prefect.states import Completed
 
 from flows.entering import check_run, only_one
 from flows.executors import Executor, executor_of
@@ -116,7 +117,7 @@ def spin_diffusion(
     root: str | None = None,
     advanced: Advanced | None = None,
     config: dict[str, Any] | None = None,
-) -> RunSummary:
+) -> Any:  # a state that carries a RunSummary, which Prefect hands to callers
     """Start, resume or repeat a run. Finished work is checked and skipped.
 
     `flows.forms` tells of the fields; `config` is a whole config for callers that have one.
@@ -135,7 +136,7 @@ def spin_diffusion(
         play_rounds(state, base)
         result: ReportResult = report(ReportRequest(requests.root.path, settings.run.name), requests.inline)
     state.totals.seconds = time.perf_counter() - start
-    return RunSummary(result, state.totals, state.record.get("stopped"))
+    return Completed(message=str(state.totals), data=RunSummary(result, state.totals, state.record.get("stopped")))
 
 
 def prepare_run(requests: Requests) -> tuple[RunState, Model]:
@@ -188,7 +189,7 @@ def supervised_start(state: RunState, base: Model) -> Model:
     return model
 
 
-@flow(name="iteration", flow_run_name="k={number}", persist_result=False, validate_parameters=False)
+@flow(name="self-play iteration", flow_run_name="k={number}", persist_result=False, validate_parameters=False)
 def iteration(state: RunState, number: int, opponent: Model) -> Model:
     """One round of self-play: the opponent's images, a training against them, an evaluation."""
     requests, prepared = state.requests, state.prepared

@@ -16,7 +16,8 @@ def sample(request: SampleRequest, label: str, room: Room) -> SampleResult:
     """Draw the shards of `request` that are missing."""
     with shown(f"sample {label}") as progress:
         result = room.ask(request, SampleResult, progress)
-    get_run_logger().info("%s: %d images in %.1f s", label, result.images, result.seconds)
+    opponent = ", opponent loaded" if result.loaded else ""
+    get_run_logger().info("%s: %d images in %.1f s%s", label, result.images, result.seconds, opponent)
     for note in result.notes:
         get_run_logger().warning(note)
     return result

@@ -97,6 +97,8 @@ def read_config_text(text: str, *, label: str, index: int = 0) -> Layer:
 def parse_value(text: str, *, label: str, path: tuple[str, ...], index: int) -> Layer:
     """The layer of one override: `text` is a YAML value for the key at `path`; no line, the label is the place."""
     layer = Layer(label=label, index=index, values={})
+    if text.strip().startswith("*"):  # nightly.cron=*/5 * * * *: words, for one value has no anchors to name
+        text = json.dumps(text.strip())
     node = _compose(text, label, in_line=True)
     value = None if node is None else _Builder(layer, in_line=True).build(node, path)
     layer.positions[path] = Position(index, 0, 0, label)

@@ -113,6 +113,12 @@ def read_shard_rows(stage: StageFolder, shard: int) -> list[dict[str, Any]]:
         return rows
 
 
+def count_train_rows(prompts: Path) -> int:
+    """How many rows the train split has."""
+    split = pq.read_table(prompts, columns=["split"])["split"]
+    return int(pc.sum(pc.equal(split, "train")).as_py() or 0)
+
+
 def train_rows(prompts: Path) -> tuple[list[str], list[str]]:
     """Sample ids and prompt hashes of the train split, in the file's order."""
     ids: list[str] = []

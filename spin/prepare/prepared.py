@@ -33,10 +33,15 @@ def is_prepared(folder: RunFolder, request: PrepareRequest) -> bool:
     if not is_whole(folder.prepared, identity=_identity(request)):
         return False
     try:
-        cache = RealCache(read_prepared(folder).real)
+        return all(is_whole(path) for path in prepared_files(folder))
     except ArtifactError:
         return False
-    return all(is_whole(path) for path in (folder.prompts, cache.latents, cache.text, cache.held_out_images))
+
+
+def prepared_files(folder: RunFolder) -> tuple[Path, ...]:
+    """What prepared data is made of, as the kept answer names it."""
+    cache = RealCache(read_prepared(folder).real)
+    return folder.prompts, cache.latents, cache.text, cache.held_out_images
 
 
 def read_prepared(folder: RunFolder) -> PrepareResult:

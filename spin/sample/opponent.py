@@ -76,13 +76,14 @@ class Opponent:
 _resident: dict[tuple[object, ...], Opponent] = {}  # one slot: shards come in calls of their own
 
 
-def resident_opponent(request: SampleRequest) -> Opponent:
-    """The opponent of the last call where it is the same one, else loaded in its place."""
+def resident_opponent(request: SampleRequest) -> tuple[Opponent, bool]:
+    """The opponent of the last call where it is the same one, else loaded in its place; and whether it was loaded."""
     key = _key(request)
-    if key not in _resident:
+    loads = key not in _resident
+    if loads:
         _resident.clear()  # before loading: two models need not fit in memory
         _resident[key] = Opponent.load(request)
-    return _resident[key]
+    return _resident[key], loads
 
 
 def _key(request: SampleRequest) -> tuple[object, ...]:

@@ -40,7 +40,7 @@ def run(request: SampleRequest, *, progress: Progress = silent) -> SampleResult:
     to_check = rows_to_check(stage, request.shards, request.check_images)
     if not missing and not to_check:
         return SampleResult((), 0, time.perf_counter() - start)
-    opponent = resident_opponent(request)
+    opponent, loaded = resident_opponent(request)
     done, total = 0, sum(len(plan.shard_range(shard)) for shard in missing) + len(to_check)
 
     def advance(images: int) -> None:
@@ -56,6 +56,7 @@ def run(request: SampleRequest, *, progress: Progress = silent) -> SampleResult:
         images=done,
         seconds=time.perf_counter() - start,
         notes=opponent.notes + checked.notes,
+        loaded=loaded,
         checked=len(to_check),
         differing=checked.differing,
         largest_difference=checked.largest_difference,

@@ -41,9 +41,15 @@ def training_identity(request: TrainRequest) -> dict[str, Any]:
 
 def training_stands(request: TrainRequest, *, check: Callable[[Path, Mapping[str, Any]], bool] | None = None) -> bool:
     """Whether logs and checkpoint of the stage stand; `check` is shallow, or the store's `stands`."""
-    identity, stage = training_identity(request), StageFolder(request.stage)
-    wanted = (stage.training_log, stage.held_out_log, stage.checkpoint(request.settings.steps))
+    identity = training_identity(request)
+    wanted = training_artifacts(request)
     return all(check(path, identity) if check else is_whole(path, identity=identity) for path in wanted)
+
+
+def training_artifacts(request: TrainRequest) -> tuple[Path, ...]:
+    """What a finished training leaves."""
+    stage = StageFolder(request.stage)
+    return stage.training_log, stage.held_out_log, stage.checkpoint(request.settings.steps)
 
 
 def manifest_of(artifact: Path) -> Manifest:

@@ -136,6 +136,12 @@ def test_an_override_is_a_layer_of_one_key():
     assert str(layer.positions[("a", "b", 1)]) == "--set a.b=[50, 5e2]"
 
 
+@pytest.mark.parametrize("text", ["* * * * *", " */5 4 * * *", "*"])
+def test_an_override_that_begins_with_a_star_is_words(text: str) -> None:
+    layer = parse_value(text, label=f"--set nightly.cron={text}", path=("nightly", "cron"), index=0)
+    assert (layer.values, layer.problems) == ({"nightly": {"cron": text.strip()}}, [])
+
+
 def test_a_key_is_spelled_as_users_write_it():
     assert key_text(("train", "beta", 1)) == "train.beta[1]"
     assert key_text(()) == ""

@@ -14,9 +14,8 @@ import pytest
 from spin.core.layout import RunsRoot
 from spin.core.schema import read_table
 from tests.digits import export_digits, export_digits_table
+from tests.flows.command_line import start_script, type_in
 from tests.world import fingerprint
-
-from .command_line import start_script, type_in
 
 SHORT = ("iterations=0", "sft.steps=1", "sft.batch_size=4", "evaluation.num_inference_steps=1",
          "evaluation.prompts=2", "evaluation.batch_size=4", "evaluation.denoising_draws=1")  # fmt: skip

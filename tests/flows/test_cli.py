@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows import cli
-
-from .conftest import Played
+from tests.flows.conftest import Played
 
 
 def answer(

@@ -13,8 +13,7 @@ from flows.entering import check_sources, only_one
 from spin.core.config import load_config
 from spin.core.errors import ConfigError
 from spin.core.layout import RunsRoot
-
-from .conftest import Played
+from tests.flows.conftest import Played
 
 
 def test_two_commands_on_one_run_exclude_each_other(tmp_path: Path) -> None:

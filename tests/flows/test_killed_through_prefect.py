@@ -16,8 +16,7 @@ import pytest
 
 from spin.core.layout import RunFolder, RunsRoot, manifest_path
 from spin.core.store import is_intact, is_whole, read_manifest
-
-from .command_line import ENVIRONMENT, SCRIPT, start_script
+from tests.flows.command_line import ENVIRONMENT, SCRIPT, start_script
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,8 @@ from spin.core.layout import EvaluationFolder, RunFolder, RunsRoot
 from spin.core.schema import read_table
 from spin.core.store import is_intact
 from tests.digits import export_digits
+from tests.flows.command_line import Answer, type_in
 from tests.world import fingerprint
-
-from .command_line import Answer, type_in
 
 TINY = (
     "sft.steps=2", "sft.batch_size=4", "train.steps=2", "train.batch_size=4", "train.micro_batch_size=4",

@@ -9,8 +9,7 @@ import pytest
 from spin.core.errors import ConfigError
 from spin.core.layout import RunsRoot
 from spin.core.store import discard
-
-from .conftest import Played
+from tests.flows.conftest import Played
 
 
 def test_sample_shard_makes_exactly_the_missing_one(copy: Callable[[], Played]) -> None:

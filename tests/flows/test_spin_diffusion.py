@@ -12,8 +12,7 @@ import pytest
 from spin.core.errors import ConfigError
 from spin.core.layout import RunsRoot
 from spin.core.store import hash_file, read_manifest
-
-from .conftest import Played, play, tiny
+from tests.flows.conftest import Played, play, tiny
 
 
 def files_of(root: Path) -> dict[str, str]:

@@ -12,3 +12,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One served runs root with one slot for GPU work, shared by the tests of the live server."""
     with serving(tmp_path_factory.mktemp("served") / "runs") as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def live(server: Server) -> str:
+    """The flow run of a tiny run, "live", that the workers have done: nothing but Run was pressed."""
+    run = server.play("live")
+    server.ended(run)
+    return run

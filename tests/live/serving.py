@@ -1,4 +1,4 @@
-"""A real server with real workers, started by the command that users start, on a free port and a runs root of its own."""
+"""A real server with real workers, started by the command that users start, on a free port and a new runs root."""
 
 from __future__ import annotations
 
@@ -38,15 +38,14 @@ class Server:
     fault: Path  # while this file is there, commits of artifacts whose path holds its text fail
     api: httpx.Client = field(repr=False)
 
+    def get(self, path: str) -> Any:
+        return self._ask("GET", path, None)
+
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        answer = self.api.post(path, json=body or {})
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
+        return self._ask("POST", path, body or {})
 
     def deployment(self, name: str) -> dict[str, Any]:
-        answer = self.api.get(f"/deployments/name/{name}")
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
+        found: dict[str, Any] = self.get(f"/deployments/name/{name}")
         return found
 
     def start(self, deployment: str, **parameters: Any) -> str:
@@ -55,19 +54,27 @@ class Server:
         run = self.post(f"/deployments/{identity}/create_flow_run", {"parameters": parameters})
         return str(run["id"])
 
-    def retry(self, run: str) -> None:
-        """Press Retry: what the button of the UI sends."""
+    def play(self, name: str, *settings: str) -> str:
+        """Press Run for a tiny run that the workers do."""
+        advanced = {"settings": [*TINY, *settings]}
+        return self.start("spin-diffusion/run", run_name=name, executor="workers", advanced=advanced)
+
+    def retry(self, run: str, *, force: bool = True) -> dict[str, Any]:
+        """Press Retry, and wait for the end: what the button of the UI sends, without `force` that of the older UI."""
+        executed = self.run(run)["run_count"]
         state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from the UI"}
-        self.post(f"/flow_runs/{run}/set_state", {"state": state, "force": True})
+        answer = self.post(f"/flow_runs/{run}/set_state", {"state": state, "force": force})
+        assert answer["status"] == "ACCEPT", answer
+        return self.ended(run, attempt=executed + 1)
 
     def run(self, identity: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.api.get(f"/flow_runs/{identity}").json()
+        found: dict[str, Any] = self.get(f"/flow_runs/{identity}")
         return found
 
     def state(self, run: str) -> str:
         return str(self.run(run)["state_type"])
 
-    def ended(self, run: str, *, attempt: int = 1, seconds: float = 300) -> dict[str, Any]:
+    def ended(self, run: str, *, attempt: int = 1, seconds: float = 900) -> dict[str, Any]:
         """The run as it stands when its `attempt`-th execution is over."""
 
         def over() -> bool:
@@ -89,6 +96,21 @@ class Server:
     def logs(self, run: str) -> str:
         found = self.post("/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200})
         return "\n".join(str(line["message"]) for line in found)
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+        """SQLite may be busy for long on a busy machine: asked again, as Prefect's own client does."""
+        for attempt in range(10):
+            try:
+                answer = self.api.request(method, path, json=body)
+            except httpx.ReadTimeout:
+                if attempt == 9:
+                    raise
+                continue
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(1)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
 
 
 def wait(done: Callable[[], bool], seconds: float, say: Callable[[], str] = str) -> None:

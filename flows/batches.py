@@ -1,0 +1,96 @@
+"""Shards in batches, one for each child flow run: which shards it carries, its name, the command that does the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+from flows.joining import Call
+from flows.work import shard_label
+from spin.core.layout import StageFolder
+from spin.core.plan import Plan
+from spin.core.store import is_whole
+from spin.evaluate.request import EvaluateRequest
+from spin.evaluate.shards import is_finished, missing_parts, missing_shards
+
+WHOLE_SET: Final = "numbers of the whole set"
+_NAMED: Final = 4  # stretches of shards that a name lists, and commands that a failure does
+
+
+@dataclass(frozen=True)
+class SampleBatch:
+    """Shards of one iteration; a call asks for those that are missing by then."""
+
+    run: str
+    number: int
+    stage: StageFolder
+    plan: Plan
+    identity: dict[str, Any]
+    shards: tuple[int, ...]
+
+    def missing(self) -> list[str]:
+        return [f"shard {shard}" for shard in self._left()]
+
+    def call(self) -> Call:
+        left = self._left() or list(self.shards)
+        return Call(
+            f"sample k={self.number} {span(left, self.plan.shards)}",
+            {"iteration": self.number, "shards": left},
+            tuple(f"sample-shard {self.run} {self.number} {shard}" for shard in left[:_NAMED]),
+        )
+
+    def _left(self) -> list[int]:
+        """Those without a whole file."""
+        return [shard for shard in self.shards if not is_whole(self.stage.samples(shard), identity=self.identity)]
+
+
+@dataclass(frozen=True)
+class ScoreBatch:
+    """Shards of one model's evaluation; none of them: the numbers of the whole set."""
+
+    run: str
+    model: str
+    label: str
+    request: EvaluateRequest
+    count: int  # of all shards
+    shards: tuple[int, ...]
+
+    def missing(self) -> list[str]:
+        """A batch is not done either while it measures the whole set after the last of all shards."""
+        left = [f"shard {shard}" for shard in self._left()]
+        if left or (self.shards and missing_shards(self.request)) or is_finished(self.request):
+            return left
+        return [WHOLE_SET]
+
+    def call(self) -> Call:
+        left = self._left()
+        return Call(
+            f"evaluate {self.label} {span(left, self.count) if left else 'whole set'}",
+            {"model": self.model, "shards": left},
+            (f"evaluate {self.run} --checkpoint {self.model}",),
+        )
+
+    def _left(self) -> list[int]:
+        return [shard for shard in self.shards if missing_parts(self.request, shard)]
+
+
+def groups(shards: Sequence[int], size: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Shards that one child carries, with the number of their group: the same number whatever is missing."""
+    found: dict[int, list[int]] = {}
+    for shard in shards:
+        found.setdefault(shard // size, []).append(shard)
+    return ((number, tuple(group)) for number, group in found.items())
+
+
+def span(shards: Sequence[int], total: int) -> str:
+    """Names of shards, short: shard 07/32, shards 00-07/32, shards 00,02-03/32."""
+    if len(shards) == 1:
+        return shard_label(shards[0], total)
+    ends = [index + 1 for index, (one, other) in enumerate(pairwise(shards)) if other != one + 1]
+    stretches = [shards[start:end] for start, end in pairwise([0, *ends, len(shards)])]
+    if len(stretches) > _NAMED:
+        return f"shards {shards[0]:02d}-{shards[-1]:02d}/{total:02d}, {len(shards)} of them"
+    named = (f"{part[0]:02d}" if len(part) == 1 else f"{part[0]:02d}-{part[-1]:02d}" for part in stretches)
+    return f"shards {','.join(named)}/{total:02d}"
