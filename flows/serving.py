@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from flows.environment import prepare_environment, server_note
 from spin.core.config import Config
 from spin.core.errors import ConfigError
 from spin.core.layout import RunsRoot
-from tasks.devices import nvidia_cards
+from tasks.devices import UNLISTED, Card, nvidia_cards, visible_gpus
 from tasks.showing import console
 
 SERVER: Final = "server"
@@ -41,25 +41,28 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def worker_programs(pools: Sequence[str], gpus: str, slots: int) -> list[Program]:
+def worker_programs(
+    pools: Sequence[str], gpus: str, slots: int, *, listing: Callable[[], tuple[Card, ...]] = nvidia_cards
+) -> list[Program]:
     """The workers of this machine.
 
     Args:
         pools: names of the pools to serve.
-        gpus: all, none, or a list such as 0,1.
-        slots: workers in spin-gpu on a machine without GPUs.
+        gpus: all that this process may use, none, or a list such as 0,1.
+        slots: workers in spin-gpu where there is no GPU.
     """
-    owned = _owned_gpus(gpus)
+    owned = _owned_gpus(gpus, listing)
+    given = {"CUDA_VISIBLE_DEVICES": ""} if gpus == "none" else {}
     programs = []
     for pool in pools:
         if pool == "spin-control":
-            programs.append(_worker(pool, "control", CONTROL_LIMIT))
+            programs.append(_worker(pool, "control", CONTROL_LIMIT, given))
         elif pool == "spin-train":
-            programs.append(_worker(pool, "train", 1, ",".join(owned) if owned else None))
+            programs.append(_worker(pool, "train", 1, _shown(*owned) if owned else given))
         elif owned:
-            programs += [_worker(pool, f"gpu {gpu}", 1, gpu) for gpu in owned]
+            programs += [_worker(pool, f"gpu {gpu}", 1, _shown(gpu)) for gpu in owned]
         else:
-            programs += [_worker(pool, f"slot {slot}", 1) for slot in range(slots)]
+            programs += [_worker(pool, f"slot {slot}", 1, given) for slot in range(slots)]
     return programs
 
 
@@ -69,6 +72,7 @@ def serve(config: Config, port: int, programs: Sequence[Program]) -> None:
     address = f"http://127.0.0.1:{port}"
     _refuse_taken(port)
     os.environ["PREFECT_SERVER_UI_API_URL"] = f"{address}/api"
+    os.environ["PREFECT_UI_URL"] = address  # in what the server tells of failed runs
     os.environ.pop("PREFECT_API_URL", None)  # of another server, perhaps
     prepare_environment(root.path)
     with _only_server(root), _kept_running(root) as keeper:
@@ -185,13 +189,17 @@ def _register(config: Config) -> list[str]:
     return register(config)
 
 
-def _worker(pool: str, name: str, limit: int, gpus: str | None = None) -> Program:
+def _worker(pool: str, name: str, limit: int, environment: Mapping[str, str]) -> Program:
     host = socket.gethostname()
     command = _module(
         "flows.patient_worker", "worker", "start", "--pool", pool, "--type", "process", "--limit", str(limit),
         "--name", f"{host} {name}",
     )  # fmt: skip
-    return Program(f"{pool} {name}", command, {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus})
+    return Program(f"{pool} {name}", command, environment)
+
+
+def _shown(*gpus: str) -> dict[str, str]:
+    return {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
 
 
 def _module(*words: str) -> tuple[str, ...]:
@@ -203,18 +211,26 @@ def _told(program: Program, address: str) -> Program:
     return Program(program.name, program.command, {**program.environment, "PREFECT_API_URL": f"{address}/api"})
 
 
-def _owned_gpus(gpus: str) -> tuple[str, ...]:
-    present = tuple(card.index for card in nvidia_cards())
-    if gpus == "all":
-        return present
+def _owned_gpus(gpus: str, listing: Callable[[], tuple[Card, ...]]) -> tuple[str, ...]:
     if gpus == "none":
         return ()
-    wanted = tuple(part.strip() for part in gpus.split(","))
+    present = _present_gpus(listing())
+    if gpus == "all":
+        return present
+    wanted = tuple(dict.fromkeys(part.strip() for part in gpus.split(",")))
     unknown = [gpu for gpu in wanted if gpu not in present]
     if unknown:
         known = ", ".join(present) or "none"
         raise ConfigError(f"no GPU {unknown[0]!r} here", where="--gpus", fix=f"GPUs of this machine: {known}")
     return wanted
+
+
+def _present_gpus(cards: tuple[Card, ...]) -> tuple[str, ...]:
+    """What CUDA_VISIBLE_DEVICES leaves of the cards, by index where nvidia-smi knows it: a share stays a share."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
+        return ()
+    index = {card.uuid: card.index for card in cards}
+    return tuple(index.get(name, name) for name in visible_gpus(lambda: cards) if name != UNLISTED)
 
 
 def _refuse_taken(port: int) -> None:

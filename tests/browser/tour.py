@@ -28,7 +28,7 @@ def take() -> None:
         pages.open_form("spin-diffusion/run")
         pages.choose("Executor", "workers")
         keep(page, "form", height=1000)
-        pages.submit()
+        assert pages.submit() == 201
         run = pages.follow("miniature")
         assert pages.ends(run) == "Completed"
         pages.open_run(run, "Artifacts")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,11 @@ import pytest
 
 from flows.environment import prepare_environment
 from spin.core.config import Config, load_config
+
+# Prefect keeps its history under a temporary folder; its server starts once for the session. Set here, and not in a
+# fixture: test modules import Prefect, which then reads its settings.
+_PREFECT = tempfile.TemporaryDirectory(prefix="spin-prefect-")
+prepare_environment(Path(_PREFECT.name))
 
 TINY = (
     "data.rows=24", "iterations=2", "sft.steps=3", "sft.batch_size=4", "train.steps=3", "train.batch_size=8",
@@ -39,12 +45,6 @@ def play(config: Config) -> str:
     from spin.core.config_identity import config_to_json
 
     return str(spin_diffusion(config=config_to_json(config)).totals)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Prefect keeps its history under a temporary folder; its server starts once for the session."""
-    prepare_environment(tmp_path_factory.mktemp("prefect"))
 
 
 @pytest.fixture(scope="session")
