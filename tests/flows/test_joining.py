@@ -1,0 +1,285 @@
+"""Child flow runs on a real server; their worker is a thread that does to each run what the test has ordered."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName, FlowRunFilterTags, TaskRunFilter
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.deployments import run_deployment
+from prefect.deployments.runner import RunnerDeployment
+from prefect.states import Cancelled, Completed, Crashed, Failed, Running
+
+from flows import joining
+from flows.joining import Call, Child, join
+from spin.core.errors import ArtifactError, ConfigError
+
+Deed = Callable[["Batch", SyncPrefectClient, FlowRun], None]
+
+
+class Batch:
+    """Shards as files of a folder; what a child flow run is asked for."""
+
+    def __init__(self, folder: Path, *shards: int) -> None:
+        self.folder, self.shards = folder, shards
+
+    def left(self) -> list[int]:
+        return [shard for shard in self.shards if not (self.folder / str(shard)).exists()]
+
+    def make(self, *shards: int) -> None:
+        for shard in shards or self.left():
+            (self.folder / str(shard)).touch()
+
+    @property
+    def child(self) -> Child:
+        def call() -> Call:
+            names = "-".join(map(str, self.left()))
+            return Call(f"{self.folder.name} {names}", {"shards": self.left()}, (f"make {names}",))
+
+        def missing() -> list[str]:
+            return [f"shard {shard}" for shard in self.left()]
+
+        return Child("batch/test", f"{self.folder} {self.shards}", missing, call)
+
+
+@flow(name="batch")
+def batch(shards: list[int]) -> None:
+    """Is never run here."""
+
+
+@flow(name="parent")
+def parent(children: list[Any], max_attempts: int = 2) -> int:
+    return join(children, max_attempts=max_attempts, tags=("of a test",))
+
+
+def makes(batch: Batch, client: SyncPrefectClient, run: FlowRun) -> None:
+    batch.make()
+    client.set_flow_run_state(run.id, Completed(), force=True)
+
+
+def fails(batch: Batch, client: SyncPrefectClient, run: FlowRun) -> None:
+    client.set_flow_run_state(run.id, Failed(message="the disk is full\nand a traceback"), force=True)
+
+
+def ends_in(state: State[Any]) -> Deed:
+    return lambda batch, client, run: client.set_flow_run_state(run.id, state, force=True) and None
+
+
+def makes_and_crashes(batch: Batch, client: SyncPrefectClient, run: FlowRun) -> None:
+    batch.make()
+    client.set_flow_run_state(run.id, Crashed(), force=True)
+
+
+def is_deleted(batch: Batch, client: SyncPrefectClient, run: FlowRun) -> None:
+    client.delete_flow_run(run.id)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def deployed() -> None:
+    RunnerDeployment.from_flow(batch, "test").apply()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "_POLL_SECONDS", 0.05)
+
+
+@contextmanager
+def worker(*orders: tuple[Batch, Sequence[Deed]]) -> Iterator[list[str]]:
+    """Takes the runs of each batch as they come, and does the next deed to each; names of the runs it took."""
+    taken: list[str] = []
+    over = threading.Event()
+    left = {order.folder.name: (order, list(deeds)) for order, deeds in orders}
+
+    def work() -> None:
+        known: set[UUID] = set()
+        with get_client(sync_client=True) as client:
+            while not over.is_set():
+                found = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=["of a test"])))
+                for run in (run for run in found if run.id not in known and run.name.split()[0] in left):
+                    known.add(run.id)
+                    taken.append(run.name)
+                    order, deeds = left[run.name.split()[0]]
+                    deeds.pop(0)(order, client, run)
+                time.sleep(0.05)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield taken
+    finally:
+        over.set()
+        thread.join()
+
+
+def runs_of(batch: Batch) -> list[FlowRun]:
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(name=FlowRunFilterName(like_=f"{batch.folder.name} "))
+        )
+    return sorted(found, key=lambda run: run.created)
+
+
+def attempts_of(batch: Batch) -> list[str]:
+    return [tag for run in runs_of(batch) for tag in run.tags if tag.startswith("attempt")]
+
+
+@pytest.fixture
+def batches(tmp_path: Path) -> tuple[Batch, Batch]:
+    found = tuple(Batch(tmp_path / f"{tmp_path.name}-{name}", *shards) for name, shards in (("a", (0, 1)), ("b", (2,))))
+    for made in found:
+        made.folder.mkdir()
+    return found
+
+
+def test_children_are_submitted_once_each_for_what_is_missing(batches: tuple[Batch, Batch]) -> None:
+    one, other = batches
+    one.make(0)
+    with worker((one, [makes]), (other, [makes])):
+        assert parent([one.child, other.child]) == 2
+        assert parent([one.child, other.child]) == 0  # all stands
+    (run,) = runs_of(one)
+    assert (run.name, run.parameters) == (f"{one.folder.name} 1", {"shards": [1]})
+    assert set(run.tags) == {"of a test", "attempt 1"}
+    with get_client(sync_client=True) as client:
+        entries = client.read_task_runs(
+            task_run_filter=TaskRunFilter.model_validate({"id": {"any_": [run.parent_task_run_id]}})
+        )
+    assert [entry.name for entry in entries] == [run.name]  # and not a made-up one
+
+
+def test_a_failure_names_shard_cause_button_and_command_when_all_others_are_done(batches: tuple[Batch, Batch]) -> None:
+    one, other = batches
+
+    def makes_the_first(batch: Batch, client: SyncPrefectClient, run: FlowRun) -> None:
+        batch.make(0)
+        fails(batch, client, run)
+
+    with worker((one, [makes_the_first, fails]), (other, [fails, makes])), pytest.raises(ArtifactError) as caught:
+        parent([one.child, other.child])
+    assert other.left() == []
+    runs = runs_of(one)
+    name = f"{one.folder.name} 1"
+    assert [run.parameters for run in runs] == [{"shards": [0, 1]}, {"shards": [1]}]  # the second carries what is left
+    line = str(caught.value)
+    assert line.startswith(
+        f"missing after 2 attempts: {name}: shard 1; cause: Failed: the disk is full; press Retry on "
+    )
+    assert f"press Retry on {name!r} (" in line
+    assert str(runs[1].id) in line
+    assert line.endswith(") and then on this run, or call: make 1")
+
+
+def test_the_next_call_starts_the_next_attempt(batches: tuple[Batch, Batch]) -> None:
+    one, _ = batches
+    with worker((one, [fails, makes])):
+        with pytest.raises(ArtifactError, match="missing after 1 attempt: "):
+            parent([one.child], 1)
+        assert parent([one.child], 1) == 1
+    assert attempts_of(one) == ["attempt 1", "attempt 2"]
+
+
+def test_a_running_child_is_joined_and_not_repeated(batches: tuple[Batch, Batch]) -> None:
+    one, _ = batches
+    key = one.child.key(1)
+    run: Any = run_deployment(
+        "batch/test", parameters={"shards": [0, 1]}, timeout=0, idempotency_key=key, flow_run_name="of before"
+    )
+
+    def end() -> None:
+        time.sleep(1)
+        with get_client(sync_client=True) as client:
+            makes(one, client, run)
+
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run.id, Running(), force=True)
+    with worker((one, [])):
+        thread = threading.Thread(target=end)
+        thread.start()
+        assert parent([one.child]) == 0
+        thread.join()
+    assert runs_of(one) == []
+
+
+def test_files_decide_and_not_the_state(batches: tuple[Batch, Batch]) -> None:
+    one, other = batches
+    with worker((one, [makes_and_crashes]), (other, [ends_in(Completed()), makes])):
+        assert parent([one.child, other.child]) == 3
+    assert attempts_of(one) == ["attempt 1"]
+    assert attempts_of(other) == ["attempt 1", "attempt 2"]
+
+
+def test_files_that_stay_away_point_at_the_shared_folder(batches: tuple[Batch, Batch]) -> None:
+    one, _ = batches
+    with (
+        worker((one, [ends_in(Completed())])),
+        pytest.raises(ArtifactError, match="do all machines share the runs root"),
+    ):
+        parent([one.child], 1)
+
+
+def test_a_deleted_flow_run_is_replaced(batches: tuple[Batch, Batch]) -> None:
+    one, _ = batches
+    with worker((one, [is_deleted, makes])):
+        assert parent([one.child]) == 2
+    assert len(runs_of(one)) == 1
+
+
+def test_an_attempt_that_stood_between_may_be_deleted(batches: tuple[Batch, Batch]) -> None:
+    """The next number follows the newest run: an old key would only bring the old failure back."""
+    one, _ = batches
+    with worker((one, [fails, fails, makes])):
+        with pytest.raises(ArtifactError):
+            parent([one.child])
+        with get_client(sync_client=True) as client:
+            client.delete_flow_run(runs_of(one)[0].id)
+        assert parent([one.child]) == 1
+    assert attempts_of(one) == ["attempt 2", "attempt 3"]
+
+
+def test_a_cancelled_child_is_not_started_again(batches: tuple[Batch, Batch]) -> None:
+    one, _ = batches
+    with (
+        worker((one, [ends_in(Cancelled())])),
+        pytest.raises(ArtifactError, match=r"missing after 1 attempt: .*Cancelled"),
+    ):
+        parent([one.child])
+
+
+def test_a_cancelled_parent_cancels_its_children(batches: tuple[Batch, Batch]) -> None:
+    one, _ = batches
+    looks = 0
+
+    def missing() -> list[str]:
+        nonlocal looks
+        looks += 1
+        if looks > 3:
+            raise KeyboardInterrupt
+        return ["shard 0"]
+
+    with pytest.raises(KeyboardInterrupt):
+        parent([Child("batch/test", str(one.folder), missing, one.child.call)])
+    (run,) = runs_of(one)
+    assert run.state is not None
+    assert run.state.name in ("Cancelling", "Cancelled")
+
+
+def test_an_unknown_deployment_names_the_command_that_registers(batches: tuple[Batch, Batch]) -> None:
+    one, _ = batches
+    with pytest.raises(ConfigError, match=r"knows no deployment 'nobody/test'.*spin-diffusion deploy"):
+        parent([Child("nobody/test", "work", one.child.missing, one.child.call)])
+
+
+def test_a_key_is_of_the_work_and_the_attempt(batches: tuple[Batch, Batch]) -> None:
+    one, other = (made.child for made in batches)
+    assert len({one.key(1), one.key(2), other.key(1)}) == 3
+    assert one.key(1) == batches[0].child.key(1)
