@@ -38,9 +38,7 @@ def test_a_call_asks_for_what_is_missing_by_then(stage: StageFolder, tmp_path: P
     assert batch.missing() == ["shard 0", "shard 1", "shard 2"]
     for shard in (0, 2):
         commit(batch.stage.samples(shard), write, kind="samples", identity={"made": "from this"})
-    assert batch.call() == Call(
-        "sample k=1 shard 01/01", {"iteration": 1, "shards": [1]}, ("sample-shard mine 1 1",)
-    )
+    assert batch.call() == Call("sample k=1 shard 01/01", {"iteration": 1, "shards": [1]}, ("sample-shard mine 1 1",))
     commit(batch.stage.samples(1), write, kind="samples", identity={"made": "from something else"})
     assert batch.missing() == ["shard 1"]
     discard(batch.stage.samples(1))

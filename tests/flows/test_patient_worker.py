@@ -1,32 +1,48 @@
-"""The worker that takes the place of Prefect's own."""
+"""The worker that takes the place of Prefect's own, which an early Retry ends."""
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
+from typing import Any
 from uuid import uuid4
 
+import anyio
+import pytest
 from prefect.workers.base import BaseWorker
 from prefect.workers.process import ProcessWorker
 
 from flows.patient_worker import PatientWorker, ended_runs
 
 
+def handed() -> Any:
+    """A scheduled run, as a worker gets it from the server."""
+    return SimpleNamespace(flow_run=SimpleNamespace(id=uuid4(), name="sample k=1"))
+
+
+def poll(kind: type[ProcessWorker]) -> list[Any]:
+    """Hands a worker the one run that holds its one slot; the runs that it begins."""
+
+    async def once() -> list[Any]:
+        worker, entry = kind(work_pool_name="spin-gpu", limit=1), handed()
+        worker._limiter = anyio.CapacityLimiter(1)
+        worker._limiter.acquire_on_behalf_of_nowait(entry.flow_run.id)
+        return list(await worker._submit_scheduled_flow_runs([entry]))
+
+    return asyncio.run(once())
+
+
 def test_prefects_command_finds_it_under_the_type_process() -> None:
     assert BaseWorker.get_worker_class_from_type("process") is PatientWorker
-    assert issubclass(PatientWorker, ProcessWorker)
 
 
-def test_a_run_that_holds_a_slot_is_left_for_the_next_poll() -> None:
-    ended, ending = (SimpleNamespace(flow_run=SimpleNamespace(id=uuid4())) for _ in range(2))
+def test_a_run_whose_last_process_is_still_ending_waits_for_the_next_poll() -> None:
+    with pytest.raises(RuntimeError, match="already holding one of this CapacityLimiter's tokens"):
+        poll(ProcessWorker)  # where this ends, so does the need for our own
+    assert poll(PatientWorker) == []
+
+
+def test_runs_that_hold_no_slot_are_begun() -> None:
+    ended, ending = handed(), handed()
     assert ended_runs([ended, ending], (ending.flow_run.id,)) == [ended]
     assert ended_runs([ended, ending], ()) == [ended, ending]
-
-
-async def two_polls() -> list[int]:
-    """A worker with one slot is handed one run twice, as after an early Retry; runs that it began at each poll."""
-    worker = PatientWorker(work_pool_name="none", limit=1)
-    begun: list[object] = []
-    handed = [SimpleNamespace(flow_run=SimpleNamespace(id=uuid4(), name="one"))]
-    async with anyio.create_task_group() as group:
-        ...
-    return []
