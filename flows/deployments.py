@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
@@ -100,6 +100,13 @@ def _pool(client: SyncPrefectClient, name: str, description: str) -> None:
         client.update_work_pool(name, WorkPoolUpdate(description=description))
 
 
+def _schedules(deployed: Deployed) -> list[DeploymentScheduleCreate]:
+    """By its slug the server knows a schedule again: one that somebody has paused stays paused."""
+    if deployed.schedule is None:
+        return []
+    return [DeploymentScheduleCreate(schedule=deployed.schedule, slug=deployed.name)]
+
+
 def _register(deployed: Deployed, root: str) -> None:
     limit = None
     if deployed.one_at_a_time:
@@ -110,7 +117,7 @@ def _register(deployed: Deployed, root: str) -> None:
         work_pool_name=deployed.pool,
         entrypoint_type=EntrypointType.MODULE_PATH,
         parameters={"root": root, **deployed.parameters},
-        schedules=[deployed.schedule] if deployed.schedule is not None else [],
+        schedules=_schedules(deployed),
         concurrency_limit=limit,
         tags=[TAG],
     )
