@@ -23,7 +23,6 @@ def browsed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if CHROMIUM is None:
         pytest.skip("no chromium here")
     with serving(tmp_path_factory.mktemp("browsed") / "runs", 'nightly.cron="* * * * *"') as found:
-        found.api.timeout = 180  # a locked SQLite lets some answers wait for 60 s
         yield found
 
 
