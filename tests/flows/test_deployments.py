@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,13 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 @pytest.fixture(scope="module")
-def registered(config: Config) -> list[str]:
-    return register(config)
+def registered(config: Config) -> Iterator[list[str]]:
+    """The server is shared by the session: other tests rely on one that knows no deployment."""
+    names = register(config)
+    yield names
+    with get_client(sync_client=True) as client:
+        for name in names:
+            client.delete_deployment(client.read_deployment_by_name(name).id)
 
 
 def known(*, schedules: bool = True) -> dict[str, Any]:

@@ -55,9 +55,11 @@ def test_the_config_names_the_executor(played: Played) -> None:
     assert executor_of(workers, ["evaluation.prompts=4"]) == Workers(workers, ("evaluation.prompts=4",))
 
 
-def test_a_finished_run_orders_nothing_from_the_workers(played: Played) -> None:
+def test_a_finished_run_orders_nothing_from_the_workers(copy: Callable[[], Played]) -> None:
     """There are none here: the first order would be refused."""
-    everything = play(tiny(played.root, "execution.executor=workers"))
+    run = copy()
+    play(run.config)  # the answer of prepare names the root
+    everything = play(tiny(run.root, "execution.executor=workers"))
     assert everything == "0 images sampled, 0 optimizer steps, 0 images scored"
 
 
