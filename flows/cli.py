@@ -202,7 +202,7 @@ def worker(
 
 @app.command()
 def doctor(root: Root = Path("runs")) -> None:
-    """Prove that this machine can run the pipeline: versions, device, link and fsync on the runs root."""
+    """Prove that this machine can run the pipeline: versions, device, and what the runs root must be able to do."""
     from flows.doctor import examine, print_findings
 
     if not print_findings(examine(root)):

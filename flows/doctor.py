@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from flows.doctor_root import links, machines, other_process
 from spin.core.environment import versions
 from tasks.showing import console
 
@@ -30,7 +30,9 @@ def examine(root: Path) -> list[Finding]:
         "device": _device,
         "diffusers": lambda: _imports("spin.diffusion.checkpoint"),
         "packaged weights": _weights,
-        "runs root": lambda: _links(root),
+        "runs root": lambda: links(root),
+        "another process": lambda: other_process(root),
+        "machines": lambda: machines(root),
         "free disk": lambda: _space(root),
     }
     return [_try(name, check) for name, check in checks.items()]
@@ -77,24 +79,6 @@ def _weights() -> str:
     importlib.import_module("spin.diffusion.checkpoint").check_model(folder)
     size = sum(path.stat().st_size for path in folder.parent.rglob("*") if path.is_file())
     return f"{size / 2**20:.1f} MiB"
-
-
-def _links(root: Path) -> str:
-    """Hard link, fsync and visibility: what a commit of an artifact needs."""
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".doctor-") as folder:
-        first, second = Path(folder) / "first", Path(folder) / "second"
-        with first.open("wb") as stream:
-            stream.write(b"spin")
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.link(first, second)
-        descriptor = os.open(folder, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-        if second.read_bytes() != b"spin":
-            raise RuntimeError(f"a linked file does not show its content on {root}")
-    return f"{root.absolute()}: link, fsync and read back work"
 
 
 def _space(root: Path) -> str:
