@@ -22,7 +22,7 @@ from spin.train.request import TrainRequest, TrainResult
 @flow(name="prepare", flow_run_name=named(lambda given: f"prepare {given['run']}"), persist_result=False)
 def prepare_run_data(run: str, root: str = "runs") -> PrepareResult:
     """Read, check and encode the data of a run."""
-    past = PastRun.open(root, run)
+    past = PastRun.open_to_add(root, run)
     base = past.record["base"]
     return prepare_data(past.requests, past.requests.prepare(Path(base["path"]), base["digest"]))
 
@@ -34,7 +34,7 @@ def train_stage(run: str, stage: str, root: str = "runs") -> TrainResult:
     Args:
         stage: sft, or iteration-02.
     """
-    past = PastRun.open(root, run)
+    past = PastRun.open_to_add(root, run)
     number = StageFolder(Path(stage)).number
     return learn(past.requests, training_request(past, stage), stage if number is None else f"k={number}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from flows.requests import Model, Requests
 from spin.core.config import Config, config_from_mapping, load_config
 from spin.core.config_identity import config_to_json
 from spin.core.config_rules import check_run_name
+from spin.core.environment import code_version
 from spin.core.errors import ConfigError
 from spin.core.layout import RunsRoot
 from spin.core.plan import Plan
@@ -39,6 +41,19 @@ class PastRun:
         config = config.model_copy(update={"run": config.run.model_copy(update={"root": str(path)})})
         _refuse_changed_base(record)
         return cls(Requests(config, find_device(config.execution.device)), record)
+
+    @classmethod
+    def open_to_add(cls, root: str, run: str) -> PastRun:
+        """Read a run's record in order to make a part of the run: only the code that began it may."""
+        past = cls.open(root, run)
+        began = past.record["code_version"]
+        if began != code_version():
+            raise ConfigError(
+                f"run {run!r} was begun by other code than there is on {socket.gethostname()}:"
+                f" code_version: {began} -> {code_version()}",
+                fix="install that code here, or start a new run",
+            )
+        return past
 
     @property
     def prepared(self) -> PrepareResult:

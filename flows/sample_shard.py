@@ -37,7 +37,7 @@ class ShardForm(BaseModel):
 @flow(name="sample-shard", flow_run_name="sample {run} k={iteration} shard {shard}", persist_result=False)
 def sample_shard(run: str, iteration: int, shard: int, check_images: int = 0, root: str = "runs") -> Any:
     """Make shard `shard` of iteration `iteration` of run `run` if it is missing or damaged; its SampleResult."""
-    past = PastRun.open(root, run)
+    past = PastRun.open_to_add(root, run)
     tag_run(run, f"k={iteration}")
     results = make_shards(past, iteration, [shard], check_images)
     return Completed(message=_told(results), data=results[0])
@@ -50,7 +50,7 @@ def sample_shard(run: str, iteration: int, shard: int, check_images: int = 0, ro
 )
 def sample_shards(run: str, iteration: int, shards: list[int], root: str = "runs") -> Any:
     """Make those of `shards` that are missing or damaged, each a task, the opponent loaded once; a list of results."""
-    results = make_shards(PastRun.open(root, run), iteration, shards)
+    results = make_shards(PastRun.open_to_add(root, run), iteration, shards)
     return Completed(message=_told(results), data=results)
 
 

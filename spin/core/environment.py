@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import socket
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -24,11 +26,16 @@ def installed(package: str) -> str:
         return "not installed"
 
 
+@cache
 def code_version() -> str:
-    try:
-        return version("spin-diffusion")
-    except PackageNotFoundError:
-        return "source"
+    """Version of this package, and a digest of the sources that decide numbers: all of spin/ but the report."""
+    package = Path(__file__).parents[1]
+    paths = {path.relative_to(package): path for path in package.rglob("*.py")}
+    digest = hashlib.sha256()
+    for name in sorted(name for name in paths if name.parts[0] != "report"):
+        digest.update(name.as_posix().encode() + b"\0" + paths[name].read_bytes() + b"\0")
+    found = installed("spin-diffusion")
+    return f"{'source' if found == 'not installed' else found}+{digest.hexdigest()[:12]}"
 
 
 def cpu_model() -> str:

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import json
 import platform
+import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+
+from spin.core import environment
 from spin.core.environment import PACKAGES, bit_class, code_version, cpu_model, installed, versions
 
 CLASS = {"device": "cpu", "dtype": "float32", "batch_size": 8, "threads": 1}
@@ -47,5 +52,23 @@ def test_a_processor_is_named_by_its_model() -> None:
         assert cpu_model() in Path("/proc/cpuinfo").read_text("utf-8")
 
 
-def test_the_code_has_a_version() -> None:
-    assert code_version() == versions()["spin-diffusion"] != ""
+def test_the_code_has_a_version_and_a_digest() -> None:
+    assert code_version() == versions()["spin-diffusion"]
+    assert re.fullmatch(rf"{re.escape(installed('spin-diffusion'))}\+[0-9a-f]{{12}}", code_version())
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [("diffusion/sampler.py", True), ("core/new.py", True), ("report/page.py", False), ("miniature/weights/x", False)],
+)
+def test_sources_that_decide_numbers_are_in_the_digest(
+    name: str, counts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "spin"
+    shutil.copytree(Path(environment.__file__).parents[1], package, ignore=shutil.ignore_patterns("*.safetensors"))
+    monkeypatch.setattr(environment, "__file__", str(package / "core" / "environment.py"))
+    digest = code_version.__wrapped__
+    assert digest() == code_version()
+    with (package / name).open("a") as stream:
+        stream.write("# edited\n")
+    assert (digest() != code_version()) == counts
