@@ -58,9 +58,9 @@ def worker_programs(
         if pool == "spin-control":
             programs.append(_worker(pool, "control", CONTROL_LIMIT, given))
         elif pool == "spin-train":
-            programs.append(_worker(pool, "train", 1, _shown(*owned) if owned else given))
+            programs.append(_worker(pool, "train", 1, _shown(*owned.values()) if owned else given))
         elif owned:
-            programs += [_worker(pool, f"gpu {gpu}", 1, _shown(gpu)) for gpu in owned]
+            programs += [_worker(pool, f"gpu {gpu}", 1, _shown(name)) for gpu, name in owned.items()]
         else:
             programs += [_worker(pool, f"slot {slot}", 1, given) for slot in range(slots)]
     return programs
@@ -211,26 +211,27 @@ def _told(program: Program, address: str) -> Program:
     return Program(program.name, program.command, {**program.environment, "PREFECT_API_URL": f"{address}/api"})
 
 
-def _owned_gpus(gpus: str, listing: Callable[[], tuple[Card, ...]]) -> tuple[str, ...]:
+def _owned_gpus(gpus: str, listing: Callable[[], tuple[Card, ...]]) -> dict[str, str]:
+    """What people call each GPU, and its own name: CUDA counts cards in another order than nvidia-smi does."""
     if gpus == "none":
-        return ()
+        return {}
     present = _present_gpus(listing())
     if gpus == "all":
         return present
-    wanted = tuple(dict.fromkeys(part.strip() for part in gpus.split(",")))
+    wanted = dict.fromkeys(part.strip() for part in gpus.split(","))
     unknown = [gpu for gpu in wanted if gpu not in present]
     if unknown:
         known = ", ".join(present) or "none"
         raise ConfigError(f"no GPU {unknown[0]!r} here", where="--gpus", fix=f"GPUs of this machine: {known}")
-    return wanted
+    return {gpu: present[gpu] for gpu in wanted}
 
 
-def _present_gpus(cards: tuple[Card, ...]) -> tuple[str, ...]:
+def _present_gpus(cards: tuple[Card, ...]) -> dict[str, str]:
     """What CUDA_VISIBLE_DEVICES leaves of the cards, by index where nvidia-smi knows it: a share stays a share."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
-        return ()
+        return {}
     index = {card.uuid: card.index for card in cards}
-    return tuple(index.get(name, name) for name in visible_gpus(lambda: cards) if name != UNLISTED)
+    return {index.get(name, name): name for name in visible_gpus(lambda: cards) if name != UNLISTED}
 
 
 def _refuse_taken(port: int) -> None:

@@ -35,18 +35,18 @@ def shown(programs: list[Program]) -> dict[str, Mapping[str, str]]:
 def test_all_gpus_get_a_worker_each_and_training_gets_all_of_them() -> None:
     assert shown(worker_programs(POOLS, "all", 4, listing=three)) == {
         "spin-control control": {},
-        "spin-gpu gpu 0": {"CUDA_VISIBLE_DEVICES": "0"},
-        "spin-gpu gpu 1": {"CUDA_VISIBLE_DEVICES": "1"},
-        "spin-gpu gpu 2": {"CUDA_VISIBLE_DEVICES": "2"},
-        "spin-train train": {"CUDA_VISIBLE_DEVICES": "0,1,2"},
+        "spin-gpu gpu 0": {"CUDA_VISIBLE_DEVICES": "GPU-aaaa-1"},
+        "spin-gpu gpu 1": {"CUDA_VISIBLE_DEVICES": "GPU-bbbb-2"},
+        "spin-gpu gpu 2": {"CUDA_VISIBLE_DEVICES": "GPU-cccc-3"},
+        "spin-train train": {"CUDA_VISIBLE_DEVICES": "GPU-aaaa-1,GPU-bbbb-2,GPU-cccc-3"},
     }
 
 
 def test_named_gpus_alone_are_used() -> None:
     assert shown(worker_programs(POOLS[1:], "2, 0,2", 1, listing=three)) == {
-        "spin-gpu gpu 2": {"CUDA_VISIBLE_DEVICES": "2"},
-        "spin-gpu gpu 0": {"CUDA_VISIBLE_DEVICES": "0"},
-        "spin-train train": {"CUDA_VISIBLE_DEVICES": "2,0"},
+        "spin-gpu gpu 2": {"CUDA_VISIBLE_DEVICES": "GPU-cccc-3"},
+        "spin-gpu gpu 0": {"CUDA_VISIBLE_DEVICES": "GPU-aaaa-1"},
+        "spin-train train": {"CUDA_VISIBLE_DEVICES": "GPU-cccc-3,GPU-aaaa-1"},
     }
 
 
