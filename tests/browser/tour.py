@@ -27,7 +27,7 @@ def take() -> None:
         pages = Pages(page, server)
         pages.open_form("spin-diffusion/run")
         pages.choose("Executor", "workers")
-        keep(page, "form", height=1000)
+        keep(page, "form", height=910)
         assert pages.submit() == 201
         run = pages.follow("miniature")
         assert pages.ends(run) == "Completed"
