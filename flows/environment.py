@@ -20,6 +20,7 @@ from spin.core.layout import RunsRoot
 _SETTINGS: Final = {
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 s, the default, is too short on a busy machine
+    "UVICORN_LOOP": "flows.calm_server:new_event_loop",  # of that server: it is Prefect that starts it
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # of runs; silence of three marks a run Crashed (flows.automations)

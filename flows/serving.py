@@ -76,7 +76,9 @@ def serve(config: Config, port: int, programs: Sequence[Program]) -> None:
     os.environ.pop("PREFECT_API_URL", None)  # of another server, perhaps
     prepare_environment(root.path)
     with _only_server(root), _kept_running(root) as keeper:
-        server = Program(SERVER, _module("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)))
+        server = Program(
+            SERVER, _module("flows.calm_server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+        )
         keeper.start([server])
         _wait_for(f"{address}/api/health", keeper)
         os.environ["PREFECT_API_URL"] = f"{address}/api"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from spin.core.config import Config, load_config
 # fixture: test modules import Prefect, which then reads its settings.
 _PREFECT = tempfile.TemporaryDirectory(prefix="spin-prefect-")
 prepare_environment(Path(_PREFECT.name))
+del os.environ["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]  # each flow would wait up to 1 s for the end of its heart's thread
 
 TINY = (
     "data.rows=24", "iterations=2", "sft.steps=3", "sft.batch_size=4", "train.steps=3", "train.batch_size=8",

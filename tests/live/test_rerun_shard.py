@@ -90,7 +90,7 @@ def test_a_shard_that_fails_is_named_with_both_ways_out(server: Server, live: st
     stage, undisturbed = stage_of(server.root, "broken"), look(stage_of(server.root, "live"))
     server.fault.write_text("broken/iteration-01/samples/shard-00001")
     try:
-        parent = server.play("broken", "execution.shards_per_child=2", "train.steps=60", "train.state_every_steps=60")
+        parent = server.play("broken", "execution.shards_per_child=2", "train.steps=400", "train.state_every_steps=400")
         failed = server.ended(parent)
     finally:
         server.fault.unlink()
@@ -119,7 +119,7 @@ def test_a_shard_that_fails_is_named_with_both_ways_out(server: Server, live: st
     assert {shard: repaired[shard] for shard in (0, 2)} == whole
     assert repaired[1].sha256 == undisturbed[1].sha256
     known = {run["id"] for run in server.children()}
-    assert server.retry(parent)["state"]["message"] == "8 images sampled, 60 optimizer steps, 8 images scored"
+    assert server.retry(parent)["state"]["message"] == "8 images sampled, 400 optimizer steps, 8 images scored"
     new = [run["name"] for run in server.children() if run["id"] not in known and run["deployment_id"]]
     assert [name for name in new if name.startswith("sample")] == []
     assert "train k=1" in new
