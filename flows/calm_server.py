@@ -1,9 +1,14 @@
-"""`python -m flows.calm_server server start`: Prefect's command, in a process whose garbage is collected aside.
+"""`python -m flows.calm_server server start`: Prefect's command, with two cures for its database on SQLite.
 
-A statement that waits for SQLite's write lock holds the mutex of its connection, for up to the 60 s of Prefect's busy
-timeout. Whoever finds one of that connection's old cursors in the garbage must take the same mutex. Python collects
-wherever it happens to be: on the thread of the event loop, the transaction that has the lock cannot end meanwhile, so
-nobody is answered for 60 s. A thread of its own may wait.
+Transactions take the write lock when they begin. Prefect 3.8.8 begins by reading, and asks for the lock at the first
+write: where somebody else has written since, SQLite refuses at once, however long one would wait. A press on Run is
+then answered by 503, and an event that four quick tries did not get through is lost, with the automation that it
+would have set off.
+
+Garbage is collected on a thread of its own. A statement that waits for the lock holds the mutex of its connection,
+for up to 60 s, and whoever finds an old cursor of that connection in the garbage must take the same mutex. Python
+collects wherever it happens to be: on the thread of the event loop, the transaction that has the lock cannot end
+meanwhile, and nobody is answered.
 """
 
 from __future__ import annotations
@@ -12,13 +17,19 @@ import asyncio
 import gc
 import threading
 import time
-from typing import Final
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
 _SECONDS: Final = 5.0
 
 
-def collect_aside() -> None:
-    """Collect garbage on a thread of its own, and nowhere else."""
+def calm() -> None:
+    """Prepare this process to be a server."""
+    _lock_early()
     gc.disable()
     threading.Thread(target=_collect, name="garbage", daemon=True).start()
 
@@ -27,7 +38,7 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     """The loop of a temporary server, which Prefect starts by itself: UVICORN_LOOP names this."""
     from uvicorn.loops.auto import auto_loop_factory
 
-    collect_aside()
+    calm()
     return auto_loop_factory()()
 
 
@@ -37,8 +48,31 @@ def _collect() -> None:
         gc.collect()
 
 
+def _lock_early() -> None:
+    from prefect.server.database import dependencies
+    from prefect.server.database.configurations import AioSqliteConfiguration
+    from prefect.server.utilities.database import get_dialect
+    from prefect.settings import get_current_settings
+
+    class EarlyLock(AioSqliteConfiguration):
+        @asynccontextmanager
+        async def begin_transaction(
+            self,
+            session: AsyncSession,
+            with_for_update: bool = False,  # noqa: ARG002 Prefect's signature
+        ) -> AsyncGenerator[AsyncSessionTransaction, None]:
+            async with super().begin_transaction(session, with_for_update=True) as transaction:
+                yield transaction
+
+    address = get_current_settings().server.database.connection_url
+    assert address is not None
+    url = address.get_secret_value()
+    if get_dialect(url).name == "sqlite":
+        dependencies.MODELS_DEPENDENCIES["database_config"] = EarlyLock(connection_url=url)
+
+
 if __name__ == "__main__":
     from prefect.cli import app
 
-    collect_aside()
+    calm()
     app()

@@ -157,8 +157,11 @@ def serving(root: Path, *overrides: str, slots: int = 1, more: dict[str, str] | 
     def said() -> str:
         return (root.parent / "serve.log").read_text()
 
+    def ours() -> bool:
+        return note.exists() and address in note.read_text()  # a server that was killed has left its own
+
     try:
-        wait(lambda: process.poll() is not None or note.exists(), 120, said)
+        wait(lambda: process.poll() is not None or ours(), 120, said)
         assert process.poll() is None, said()
         with httpx.Client(base_url=f"{address}/api", timeout=60) as api:
             yield Server(root, address, process, fault, api)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.live.serving import Server, serving
+from tests.live.serving import Server, serving, wait
 from tests.postgres import postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -21,7 +21,7 @@ def test_four_workers_play_without_a_lock_error(tmp_path: Path) -> None:
     with postgres(tmp_path) as address:
         more = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": address}
         with serving(tmp_path / "runs", slots=WORKERS, more=more) as server:
-            assert len(server.post("/work_pools/spin-gpu/workers/filter")) == WORKERS
+            wait(lambda: len(server.post("/work_pools/spin-gpu/workers/filter")) == WORKERS, 120)
             settings = ("execution.shards_per_child=1", "sampling.shard_size=3", "evaluation.shard_size=2")
             run = server.play("crowded", *settings)
             ended = server.ended(run)
