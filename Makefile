@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := env -u PYTHONPATH OMP_NUM_THREADS=1 $(BIN)
 
-.PHONY: install demo ui test test-slow test-browser check
+.PHONY: install demo ui test test-slow test-live test-browser check
 
 install: $(VENV)/installed  ## a virtual environment with the tested versions
 
@@ -22,8 +22,11 @@ ui: install  ## a Prefect server, everything registered, and workers; Ctrl-C end
 test: install  ## the fast tests
 	$(RUN)/python -m pytest
 
-test-slow: install  ## minutes each: compile, random kills, Prefect kills
+test-slow: install  ## minutes each: compile, random kills, live servers, Postgres, outages
 	$(RUN)/python -m pytest -m slow
+
+test-live: install  ## a whole run by workers on a live server, with one slot for GPU work; two minutes
+	$(RUN)/python -m pytest -m slow tests/live/test_workers.py
 
 test-browser: install  ## the pages of the UI in chromium: a form, a repair, the nightly schedule
 	$(RUN)/python -m pytest -m browser tests/browser

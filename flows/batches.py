@@ -58,11 +58,13 @@ class ScoreBatch:
     shards: tuple[int, ...]
 
     def missing(self) -> list[str]:
-        """A batch is not done either while it measures the whole set after the last of all shards."""
-        left = [f"shard {shard}" for shard in self._left()]
-        if left or (self.shards and missing_shards(self.request)) or is_finished(self.request):
-            return left
+        if self.shards or is_finished(self.request):
+            return [f"shard {shard}" for shard in self._left()]
         return [WHOLE_SET]
+
+    def busy(self) -> bool:
+        """Whether somebody measures the whole set now, after the last of all shards."""
+        return bool(self.shards) and not missing_shards(self.request) and not is_finished(self.request)
 
     def call(self) -> Call:
         left = self._left()

@@ -10,16 +10,18 @@ from pathlib import Path
 from prefect import flow
 
 from flows.naming import named
-from flows.past_run import PastRun
+from flows.past_run import PastRun, refuse_other_code
 from flows.work import learn, prepare_data, score
 from spin.core.errors import ConfigError
 from spin.core.layout import StageFolder
 from spin.evaluate.request import EvaluateResult
 from spin.prepare.request import PrepareResult
 from spin.train.request import TrainRequest, TrainResult
+from tasks.retrying import saying_hopeless
 
 
 @flow(name="prepare", flow_run_name=named(lambda given: f"prepare {given['run']}"), persist_result=False)
+@saying_hopeless
 def prepare_run_data(run: str, root: str = "runs") -> PrepareResult:
     """Read, check and encode the data of a run."""
     past = PastRun.open_to_add(root, run)
@@ -28,6 +30,7 @@ def prepare_run_data(run: str, root: str = "runs") -> PrepareResult:
 
 
 @flow(name="train", flow_run_name=named(lambda given: f"train {given['run']} {given['stage']}"), persist_result=False)
+@saying_hopeless
 def train_stage(run: str, stage: str, root: str = "runs") -> TrainResult:
     """Train one stage of a run, from its newest state if there is one.
 
@@ -44,16 +47,25 @@ def train_stage(run: str, stage: str, root: str = "runs") -> TrainResult:
     flow_run_name=named(lambda given: f"evaluate {given['run']} {given['model']}"),
     persist_result=False,
 )
+@saying_hopeless
 def evaluate_shards(
-    run: str, model: str, shards: list[int], settings: list[str] | None = None, root: str = "runs"
+    run: str,
+    model: str,
+    shards: list[int],
+    settings: list[str] | None = None,
+    code: str | None = None,
+    root: str = "runs",
 ) -> list[EvaluateResult]:
     """Make and score shards of one model's evaluation; the last one to finish measures the whole set.
 
     Args:
         model: data, base, sft, or iteration-02.
         settings: evaluation.* in which this evaluation differs from the run's own.
+        code: version of the code that asks; one evaluation is made by one code.
     """
-    past = PastRun.open(root, run, settings or ())
+    if code is not None:
+        refuse_other_code(run, code)
+    past = PastRun.open(root, run, settings or (), here=True)
     return score(past.requests, past.prepared, past.model(model), shards)
 
 

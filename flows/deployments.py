@@ -60,9 +60,10 @@ def nightly_schedule(config: Config) -> CronSchedule:
 
 def deployments(config: Config) -> list[Deployed]:
     """Every deployment of the house."""
+    workers = config.execution.executor == "workers"  # what a run takes whose form says nothing
     nightly = {"checkpoint": "newest", "benchmarks": list(config.nightly.benchmarks), "keep": True}
     return [
-        Deployed(spin_diffusion, "run", CONTROL, RunForm),
+        Deployed(spin_diffusion, "run", CONTROL, RunForm, {"executor": "workers"} if workers else {}),
         Deployed(sample_shard, "gpu", GPU, ShardForm),
         Deployed(sample_shards, "gpu", GPU),
         Deployed(prepare_run_data, "gpu", GPU),

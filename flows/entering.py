@@ -46,7 +46,8 @@ def check_sources(config: Config) -> None:
 def check_batches(config: Config) -> None:
     """Refuse a batch that the processes of a training cannot share evenly."""
     processes, micro = config.execution.train_processes or 1, config.train.micro_batch_size
-    for section, batch in (("sft", config.sft.batch_size), ("train", config.train.batch_size)):
+    batches = {"train": config.train.batch_size} | ({"sft": config.sft.batch_size} if config.sft.steps else {})
+    for section, batch in batches.items():
         solve_batch(batch, micro_batch_size=micro, processes=processes, setting=f"{section}.batch_size")
 
 

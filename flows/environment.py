@@ -35,6 +35,7 @@ _SETTINGS: Final = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _ANSWER_SECONDS: Final = 10.0
 
 
@@ -102,7 +103,7 @@ def _make(home: Path) -> None:
 def _reach(address: str) -> None:
     """Refuse a server that is not there; behind a proxy only Prefect itself can tell."""
     parts = urlsplit(address)
-    if getproxies():
+    if getproxies() and parts.hostname not in _LOOPBACK:
         return
     try:
         if not parts.hostname:

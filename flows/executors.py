@@ -15,6 +15,7 @@ from flows.batches import SampleBatch, ScoreBatch, groups
 from flows.joining import Call, Child, Missing, join
 from flows.requests import Model, Requests
 from flows.work import draw, learn, prepare_data, score
+from spin.core.environment import code_version
 from spin.core.layout import StageFolder
 from spin.core.plan import Plan
 from spin.core.planning import read_plan
@@ -159,14 +160,14 @@ class Workers:
         name, label = ("data", "data") if model is None else (model.name, model.label)
         batch = ScoreBatch(self.requests.config.run.name, name, label, request, shard_count(request), shards)
         work = f"{evaluation_folder(request).path} {group}"
-        return self._child(EVALUATE_SHARDS, work, batch.missing, batch.call)
+        return replace(self._child(EVALUATE_SHARDS, work, batch.missing, batch.call), busy=batch.busy)
 
     def _child(self, deployment: str, work: str, missing: Missing, call: Callable[[], Call]) -> Child:
         root, run = str(self.requests.root.path), self.requests.config.run.name
         more: dict[str, Any] = {"root": root, "run": run}
         options = ["--root", root]
-        if self.overrides and deployment == EVALUATE_SHARDS:
-            more["settings"] = list(self.overrides)
+        if deployment == EVALUATE_SHARDS:
+            more |= {"settings": list(self.overrides), "code": code_version()}
             options += [word for override in self.overrides for word in ("--set", override)]
 
         def addressed() -> Call:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, cast, get_args
 from uuid import UUID
 
 import typer
@@ -84,8 +84,10 @@ def _ask(
             typer.echo(f"gate after {evidence.label}: {warning}", err=True)
             return settings.default, "default"
         typer.echo("\n".join((f"{evidence.label}:", *reasons)))
-        answer = typer.prompt("go-on, stop or go-back?", default=settings.default)
-        return (answer if answer in ("go-on", "stop", "go-back") else settings.default), "a person"
+        answer = ""
+        while answer not in get_args(Decision):
+            answer = typer.prompt("go-on, stop or go-back?", default=settings.default).strip().lower()
+        return cast(Decision, answer), "a person"
     return _suspended(requests, number, "\n\n".join((*(f"- {reason}" for reason in reasons), story)))
 
 

@@ -26,14 +26,12 @@ from prefect.utilities.urls import url_for
 
 from spin.core.errors import ArtifactError, ConfigError
 from spin.core.plan import identity_hash
+from tasks.retrying import HopelessError
 
 _POLL_SECONDS: Final = 1.0
 _MANY_ATTEMPTS: Final = 20  # keys that one look-up asks for
 _PAGE: Final = 100  # runs that one look-up asks for
 _NAMED: Final = 8  # things that a message lists
-_UNREACHABLE: Final = (httpx.HTTPError, OSError)  # a server that is away now may be back
-
-
 Missing = Callable[[], Sequence[str]]  # names of what is not there yet: shard 3, shard 7
 
 
@@ -54,6 +52,7 @@ class Child:
     work: str  # identity of what it makes
     missing: Missing
     call: Callable[[], Call]
+    busy: Callable[[], bool] = lambda: False  # whether its run may do more that is wanted, when its work stands
 
     def key(self, attempt: int) -> str:
         return f"{identity_hash(self.deployment, self.work)[:32]}-{attempt}"
@@ -62,8 +61,10 @@ class Child:
 @dataclass
 class _Watched:
     child: Child
+    unsent: bool = False  # no flow run yet: the server was away
     fresh: int = 0  # attempts that this call submitted
     run: FlowRun | None = None
+    met_cancelling: bool = False  # the run was being cancelled when this call met it
     causes: list[str] = field(default_factory=list)
 
     @property
@@ -81,7 +82,7 @@ def join(children: Iterable[Child], *, max_attempts: int, tags: Sequence[str]) -
     waiting = list(watched)
     try:
         for one in waiting:
-            _submit(one, tags)
+            _try_to_submit(one, tags)
         while waiting := [one for one in waiting if not _finished(one, max_attempts, tags)]:
             time.sleep(_POLL_SECONDS)
             _refresh(waiting)
@@ -95,12 +96,22 @@ def join(children: Iterable[Child], *, max_attempts: int, tags: Sequence[str]) -
     return sum(one.fresh for one in watched)
 
 
+def _try_to_submit(one: _Watched, tags: Sequence[str]) -> None:
+    """A server that is away now is asked again at the next look."""
+    one.unsent = True
+    try:
+        _submit(one, tags)
+    except (httpx.HTTPError, OSError) as error:
+        _pass_over(error)
+
+
 def _submit(one: _Watched, tags: Sequence[str]) -> None:
     """Join the newest run of this work if it is still going, else start the next attempt."""
     child = one.child
     attempt, newest = _newest_attempt(child)
     if newest is not None and not _ended(newest):
-        one.run = newest
+        one.run, one.unsent = newest, False
+        one.met_cancelling = newest.state_type == StateType.CANCELLING
         return
     attempt, call = attempt + 1, child.call()
     try:
@@ -118,7 +129,7 @@ def _submit(one: _Watched, tags: Sequence[str]) -> None:
             where="execution.executor: workers",
             fix="register it with spin-diffusion deploy, or set execution.executor to local",
         ) from None
-    one.run = started
+    one.run, one.unsent, one.met_cancelling = started, False, False
     one.fresh += 1
     if started.parent_task_run_id is not None:
         with get_client(sync_client=True) as client:  # Prefect gives the parent's entry a made-up name
@@ -142,19 +153,27 @@ def _newest_attempt(child: Child) -> tuple[int, FlowRun | None]:
 def _finished(one: _Watched, max_attempts: int, tags: Sequence[str]) -> bool:
     """True where the work stands, or where nothing more is tried."""
     missing = one.child.missing()
+    going = one.run is not None and not _ended(one.run)
     if not missing:
-        return True
-    if one.run is not None and not _ended(one.run):
+        return not (going and one.child.busy())
+    if going:
         return False
-    one.causes.append(_cause(one.run))
-    get_run_logger().warning("%s: %s missing: %s", one.label, _listed(missing), one.causes[-1])
-    if one.fresh >= max_attempts or (one.run is not None and one.run.state_type == StateType.CANCELLED):
-        return True  # a cancel was somebody's will
-    try:
-        _submit(one, tags)
-    except _UNREACHABLE as error:
-        get_run_logger().warning("server away: %s", error)
+    if not one.unsent:
+        one.causes.append(_cause(one.run))
+        get_run_logger().warning("%s: %s missing: %s", one.label, _listed(missing), one.causes[-1])
+        if one.fresh >= max_attempts or _settled(one):
+            return True
+    _try_to_submit(one, tags)
     return False
+
+
+def _settled(one: _Watched) -> bool:
+    """Whether another attempt would be against somebody's will, or to no end."""
+    if one.run is None or one.run.state is None:
+        return False
+    if one.run.state_type == StateType.CANCELLED:
+        return not one.met_cancelling
+    return f"{HopelessError.__name__}: " in (one.run.state.message or "")
 
 
 def _refresh(waiting: Sequence[_Watched]) -> None:
@@ -168,8 +187,15 @@ def _refresh(waiting: Sequence[_Watched]) -> None:
                 by_id.pop(run.id).run = run
         for one in by_id.values():
             one.run = None  # deleted on the server
-    except _UNREACHABLE as error:
-        logging.getLogger(__name__).warning("server away: %s", error)
+    except (httpx.HTTPError, OSError) as error:
+        _pass_over(error)
+
+
+def _pass_over(error: Exception) -> None:
+    """A server that is away now may be back at the next look; one that refuses what it is asked will go on so."""
+    if isinstance(error, httpx.HTTPStatusError) and error.response.is_client_error:
+        raise error
+    logging.getLogger(__name__).warning("server away: %s", error)
 
 
 def _pages(ids: list[UUID]) -> Iterator[list[UUID]]:
@@ -186,6 +212,7 @@ def _cause(run: FlowRun | None) -> str:
     if run.state.is_completed():
         return "Completed, but its files are not here: do all machines share the runs root?"
     message = (run.state.message or "").strip().removeprefix("Flow run encountered an exception: ")
+    message = message.removeprefix(f"{HopelessError.__name__}: ")
     name = str(run.state.name)
     return f"{name}: {message.splitlines()[0]}" if message else name
 

@@ -19,7 +19,7 @@ from spin.core.plan import Plan
 from spin.core.planning import read_plan
 from spin.core.record import Record, read_record, recorded_config
 from spin.prepare.request import PrepareResult
-from tasks.launching import find_device
+from tasks.launching import device_of, find_device
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,13 @@ class PastRun:
     record: Record
 
     @classmethod
-    def open(cls, root: str, run: str, overrides: Sequence[str] = ()) -> PastRun:
-        """Read a run's record; `overrides` change its config for this call only."""
+    def open(cls, root: str, run: str, overrides: Sequence[str] = (), *, here: bool = False) -> PastRun:
+        """Read a run's record.
+
+        Args:
+            overrides: change its config for this call only.
+            here: the work is done in this process, whoever its executor is.
+        """
         try:
             check_run_name(run)
         except ValueError as error:
@@ -40,19 +45,14 @@ class PastRun:
         config = _override(recorded_config(folder), overrides)
         config = config.model_copy(update={"run": config.run.model_copy(update={"root": str(path)})})
         _refuse_changed_base(record)
-        return cls(Requests(config, find_device(config.execution.device)), record)
+        device = find_device(config.execution.device) if here else device_of(config.execution)
+        return cls(Requests(config, device), record)
 
     @classmethod
     def open_to_add(cls, root: str, run: str) -> PastRun:
         """Read a run's record in order to make a part of the run: only the code that began it may."""
-        past = cls.open(root, run)
-        began = past.record["code_version"]
-        if began != code_version():
-            raise ConfigError(
-                f"run {run!r} was begun by other code than there is on {socket.gethostname()}:"
-                f" code_version: {began} -> {code_version()}",
-                fix="install that code here, or start a new run",
-            )
+        past = cls.open(root, run, here=True)
+        refuse_other_code(run, past.record["code_version"])
         return past
 
     @property
@@ -107,12 +107,29 @@ class PastRun:
         return [path.parent.name for path in sorted(self.requests.folder.path.glob("iteration-*/plan.json"))]
 
 
+def refuse_other_code(run: str, wanted: str) -> None:
+    """Refuse to mix what this code makes with what the wanted code makes."""
+    if wanted != code_version():
+        raise ConfigError(
+            f"run {run!r} is made by other code than there is on {socket.gethostname()}:"
+            f" code_version: {wanted} -> {code_version()}",
+            fix="install that code here, or start a new run",
+        )
+
+
 def _refuse_changed_base(record: Record) -> None:
     """New scores under an old digest would be believed by every run that shares them."""
     from spin.diffusion.checkpoint import model_digest  # torch: only running flows pay for it
 
     base = record.get("base")
-    if base is not None and (not Path(base["path"]).is_dir() or model_digest(Path(base["path"])) != base["digest"]):
+    if base is None:
+        return
+    if not Path(base["path"]).is_dir():
+        raise ConfigError(
+            f"the base model of the run is not on {socket.gethostname()}", where=base["path"],
+            fix="put it there: all machines need it, and the runs root, under the same path",
+        )  # fmt: skip
+    if model_digest(Path(base["path"])) != base["digest"]:
         raise ConfigError("the base model has changed since the run", where=base["path"], fix="restore the model")
 
 

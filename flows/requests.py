@@ -47,10 +47,11 @@ class Requests:
         room = self.config.execution.room
         return self.device == "cpu" if room == "auto" else room == "inline"
 
-    @property
-    def processes(self) -> int:
-        """Of a training: as the config says, or one on each GPU that this process may use."""
-        return self.config.execution.train_processes or (1 if self.device == "cpu" else len(visible_gpus()))
+    def processes(self, batch_size: int) -> int:
+        """Of a training: as the config says, or on as many GPUs of this process as can share a batch evenly."""
+        if self.config.execution.train_processes or self.device == "cpu":
+            return self.config.execution.train_processes or 1
+        return max(count for count in range(1, len(visible_gpus()) + 1) if batch_size % count == 0)
 
     def prepare(self, base: Path, base_digest: str) -> PrepareRequest:
         data = self.config.data
@@ -114,6 +115,7 @@ class Requests:
             dtype=execution.dtype,
             threads=execution.threads,
             check_images=check_images,
+            mix_classes=execution.mix_classes,
         )
 
     def train_iteration(self, iteration: int, prepared: PrepareResult, opponent: Model) -> TrainRequest:
@@ -218,7 +220,7 @@ class Requests:
             device=self.device,
             dtype=self.config.execution.dtype,
             threads=self.config.execution.threads,
-            processes=self.processes,
+            processes=self.processes(settings.batch_size),
         )
 
     def _shared(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from flows.past_run import PastRun
 from flows.work import draw
 from spin.core.errors import ConfigError
 from spin.sample.request import SampleResult
+from tasks.retrying import saying_hopeless
 
 
 class ShardForm(BaseModel):
@@ -48,6 +49,7 @@ def sample_shard(run: str, iteration: int, shard: int, check_images: int = 0, ro
     flow_run_name=named(lambda given: f"sample {given['run']} k={given['iteration']}"),
     persist_result=False,
 )
+@saying_hopeless
 def sample_shards(run: str, iteration: int, shards: list[int], root: str = "runs") -> Any:
     """Make those of `shards` that are missing or damaged, each a task, the opponent loaded once; a list of results."""
     results = make_shards(PastRun.open_to_add(root, run), iteration, shards)

@@ -9,13 +9,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.error import URLError
 from urllib.request import urlopen
+
+import psutil
 
 from flows.environment import prepare_environment, server_note
 from spin.core.config import Config
@@ -30,6 +32,7 @@ _START_SECONDS: Final = 120.0
 _GRACE_SECONDS: Final = 8.0  # for a worker to end its runs, before it is killed with them
 _AGAIN_SECONDS: Final = 5.0  # before something that ended by itself is started again
 _POLL_SECONDS: Final = 0.5
+_STOPS: Final = (signal.SIGTERM, signal.SIGHUP)  # of a service manager, of a closed terminal: as Ctrl-C
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +55,13 @@ def worker_programs(
         slots: workers in spin-gpu where there is no GPU.
     """
     owned = _owned_gpus(gpus, listing)
-    given = {"CUDA_VISIBLE_DEVICES": ""} if gpus == "none" else {}
+    given = _shown(*owned.values()) if owned or gpus == "none" else {}
     programs = []
     for pool in pools:
         if pool == "spin-control":
             programs.append(_worker(pool, "control", CONTROL_LIMIT, given))
         elif pool == "spin-train":
-            programs.append(_worker(pool, "train", 1, _shown(*owned.values()) if owned else given))
+            programs.append(_worker(pool, "train", 1, given))
         elif owned:
             programs += [_worker(pool, f"gpu {gpu}", 1, _shown(name)) for gpu, name in owned.items()]
         else:
@@ -109,6 +112,7 @@ class _Keeper:
     def __init__(self, logs: Path) -> None:
         self.logs = logs
         self._running: dict[Program, subprocess.Popen[bytes]] = {}
+        self._families: dict[Program, list[psutil.Process]] = {}  # as they were last seen
         self._ended: dict[Program, float] = {}
 
     def start(self, programs: Sequence[Program]) -> None:
@@ -124,6 +128,7 @@ class _Keeper:
         """Start again what ends by itself, until a signal ends this process."""
         while True:
             time.sleep(_POLL_SECONDS)
+            self._look()
             for program in self.died():
                 console.print(f"{program.name} ended; starting it again in {_AGAIN_SECONDS:.0f} s (see {self.logs})")
                 self._ended[program] = time.monotonic()
@@ -133,32 +138,46 @@ class _Keeper:
                     self.start([program])
 
     def died(self) -> list[Program]:
-        """Programs that ended since the last call; what they left of their groups is ended too."""
+        """Programs that ended since the last call; what they had started is ended too."""
         dead = [program for program, process in self._running.items() if process.poll() is not None]
         for program in dead:
             _signal(self._running.pop(program), signal.SIGKILL)
+            _kill(self._families.pop(program, ()))
         return dead
 
     def stop(self) -> None:
         """End all, workers first, so that they can still tell the server."""
+        self._look()
         server = [process for program, process in self._running.items() if program.name == SERVER]
         workers = [process for program, process in self._running.items() if program.name != SERVER]
         for group in (workers, server):
             _end(group)
+        for family in self._families.values():
+            _kill(family)
+
+    def _look(self) -> None:
+        """A worker starts each flow run in a session of its own: nothing else finds them when it is gone."""
+        for program, process in self._running.items():
+            with suppress(psutil.NoSuchProcess):
+                found = psutil.Process(process.pid).children(recursive=True)
+                if process.poll() is None:  # a dead one has no family any more
+                    self._families[program] = found
 
 
 @contextmanager
 def _kept_running(root: RunsRoot) -> Iterator[_Keeper]:
     keeper = _Keeper(root.prefect_home / "logs" / socket.gethostname())  # several machines share the root
-    before = signal.signal(signal.SIGTERM, _interrupt)  # a service manager's stop is a Ctrl-C
+    before = {number: signal.signal(number, _interrupt) for number in _STOPS}
     try:
         yield keeper
     except KeyboardInterrupt:
         console.print("stopping")
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave orphans
+        for number in (signal.SIGINT, *_STOPS):
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave orphans
         keeper.stop()
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -173,12 +192,18 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         process.wait()
 
 
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # also where its number belongs to another process by now
+            process.kill()
+
+
 def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """To the whole group: a worker's flow runs are in it."""
+    """To the whole group."""
     try:
         os.killpg(process.pid, number)
     except ProcessLookupError:

@@ -31,7 +31,7 @@ from spin.evaluate.shards import shard_count
 from spin.prepare.request import PrepareResult
 from spin.report.request import ReportRequest, ReportResult
 from spin.train.request import TrainRequest, TrainResult
-from tasks.launching import find_device
+from tasks.launching import device_of
 from tasks.preparing import find_base, plan
 from tasks.reporting import record as write_down
 from tasks.reporting import report
@@ -129,7 +129,7 @@ def spin_diffusion(
     settings = config_of(form, config)
     check_run(settings)
     start = time.perf_counter()
-    requests = Requests(settings, find_device(settings.execution.device))
+    requests = Requests(settings, device_of(settings.execution))
     tag_run("spin-diffusion", settings.run.name)
     with only_one(requests.folder):
         state, base = prepare_run(requests)

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from spin.core.config_sections import ExecutionConfig
 from spin.core.errors import ConfigError
 from spin.core.progress import Progress, silent
 from tasks.devices import UNLISTED, lock_files, owned
 from tasks.rooms import InlineRoom, ResidentRoom, Room, SharedRoom, program
 
-__all__ = ["Room", "find_device", "launch", "open_room"]
+__all__ = ["Room", "device_of", "find_device", "launch", "open_room"]
 
 Result = TypeVar("Result")
 
@@ -48,6 +49,11 @@ def _room(room: str, inline: bool, gpus: tuple[str, ...], processes: int) -> Roo
     shown = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus and UNLISTED not in gpus else {}
     start = program(room, environment=shown, files=lock_files(gpus))
     return ResidentRoom(f"spin.{room}", start) if processes == 1 else SharedRoom(f"spin.{room}", start, processes)
+
+
+def device_of(execution: ExecutionConfig) -> str:
+    """Device of a process that orders work: with the executor `workers` it computes nothing, and needs no GPU."""
+    return "cpu" if execution.executor == "workers" else find_device(execution.device)
 
 
 def find_device(wanted: str) -> str:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 import signal
-from typing import Any, Final
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final, ParamSpec, TypeVar
 
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
-from spin.core.errors import ConfigError, SpinError, TrainingError
+from spin.core.errors import ArtifactError, ConfigError, DataError, SpinError, TrainingError
 from spin.core.failures import ForeignError, RoomEnded
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 _PASSING: Final = frozenset({errno.EIO, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT, errno.EBUSY, errno.ECONNRESET})
 _DEVICE: Final = ("CUDA error", "NCCL", "cuDNN", "out of memory")
 _PEER: Final = ("Connection closed by peer", "Connection reset by peer")  # gloo's, where another process was lost
@@ -36,6 +40,34 @@ def worth_a_retry(error: BaseException, *, attempts: int = 1) -> bool:
     if not isinstance(error, RuntimeError) or isinstance(error, ForeignError):
         return False
     return any(word in str(error) for word in (*_DEVICE, *_PEER))
+
+
+class HopelessError(SpinError):
+    """What another try cannot mend, on whatever machine: a child flow run says so by this name in its state."""
+
+
+def hopeless(error: BaseException) -> bool:
+    """True for settings, data, NaN, a full disk: nothing that passes by itself or in another process."""
+    while isinstance(error, ArtifactError) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, OSError):
+        return error.errno not in _PASSING
+    return isinstance(error, ConfigError | DataError | TrainingError | HopelessError)
+
+
+def saying_hopeless(work: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Around the work of a child flow run: its parent does not submit again what is hopeless."""
+
+    @wraps(work)
+    def say(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        try:
+            return work(*args, **kwargs)
+        except Exception as error:
+            if hopeless(error):
+                raise HopelessError(str(error)) from error
+            raise
+
+    return say
 
 
 async def transient(task: Any, task_run: Any, state: State[Any]) -> bool:  # noqa: ARG001, ANN401 Prefect's signature

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started deaf, and hands it on
 
 
 @pytest.fixture(autouse=True)

@@ -124,6 +124,9 @@ class ExecutionConfig(Section):
         8, "shards that one child flow run carries, its model loaded once", source=CHOSEN, ge=1, le=_MANY
     )
     max_attempts: int = setting(2, "child flow runs that are spent on the same shards", source=CHOSEN, ge=1, le=100)
+    mix_classes: bool = setting(
+        False, "shards of one iteration may come from machines, or versions of torch, with other bits", source=CHOSEN
+    )
     train_processes: int | None = setting(
         None, "processes of a training; null for one on each GPU it may use, one on a CPU", source=CHOSEN, ge=1, le=1024
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from spin.core.errors import ArtifactError, ConfigError
 from spin.core.layout import RunFolder, RunsRoot, manifest_path
 
 Record = dict[str, Any]
+log = logging.getLogger(__name__)
 _FIELDS: Final = frozenset({"run", "config", "config_hash", "seed", "versions", "code_version", "stages"})
 
 
@@ -100,7 +102,12 @@ def newest_run(root: RunsRoot) -> str | None:
         manifests = [manifest_path(path) for path in checkpoints[1:]]  # the first is the base, which no run made
         return max((path.stat().st_mtime for path in manifests if path.exists()), default=0.0)
 
-    times = {name: made(name) for name in run_names(root)}
+    times = {}
+    for name in run_names(root):
+        try:
+            times[name] = made(name)
+        except ArtifactError as error:  # an old run must not cost the others their night
+            log.warning("passed over: %s", error)
     newest = max(times, key=lambda name: times[name], default=None)
     return newest if newest is not None and times[newest] else None
 

@@ -37,7 +37,7 @@ def draw_table(
 def class_of(request: SampleRequest, plan: Plan, opponent: Opponent) -> dict[str, object]:
     """The class within which what this process draws has equal bits."""
     return bit_class(
-        device=request.device,
+        device=request.device if request.device == "cpu" else f"{request.device} {torch.cuda.get_device_name()}",
         dtype=request.dtype,
         batch_size=plan.batch_size,
         threads=request.threads,

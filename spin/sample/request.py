@@ -24,6 +24,7 @@ class SampleRequest:
     dtype: str
     threads: int
     check_images: int = 0  # of the shards' images, how many are drawn again and compared with what stands
+    mix_classes: bool = False  # whether shards of one iteration may come from machines with other bits
 
 
 @dataclass(frozen=True)

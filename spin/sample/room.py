@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from spin.core.errors import ArtifactError
+from spin.core.errors import ArtifactError, ConfigError
 from spin.core.layout import StageFolder
 from spin.core.plan import Plan
 from spin.core.planning import read_plan, read_shard_rows
 from spin.core.progress import Progress, silent
 from spin.core.schema import content_digest, write_table
-from spin.core.store import commit, stands
+from spin.core.store import commit, read_manifest, stands
 from spin.sample.checking import check_images, rows_to_check
 from spin.sample.drawing import class_of, draw_table
 from spin.sample.identity import shard_identity
@@ -41,6 +41,8 @@ def run(request: SampleRequest, *, progress: Progress = silent) -> SampleResult:
     if not missing and not to_check:
         return SampleResult((), 0, time.perf_counter() - start)
     opponent, loaded = resident_opponent(request)
+    if missing and not request.mix_classes:
+        _refuse_other_class(stage, plan, identity, class_of(request, plan, opponent))
     done, total = 0, sum(len(plan.shard_range(shard)) for shard in missing) + len(to_check)
 
     def advance(images: int) -> None:
@@ -69,6 +71,22 @@ def _refuse_unknown_shards(request: SampleRequest, plan: Plan, stage: StageFolde
         raise ArtifactError(
             f"no shard {unknown[0]}", where=str(stage.plan), fix=f"name a shard from 0 to {plan.shards - 1}"
         )
+
+
+def _refuse_other_class(stage: StageFolder, plan: Plan, identity: dict[str, Any], found: dict[str, object]) -> None:
+    """A shard that is made again must come out with its old bytes: all that was trained on them goes by these."""
+    for shard in range(plan.shards):
+        manifest = read_manifest(stage.samples(shard))
+        if manifest is None or manifest.identity != identity:
+            continue
+        made = manifest.environment
+        keys = [key for key, new in found.items() if key != "host" and made.get(key) != new]
+        if differing := [f"{key}: {made.get(key)} -> {found[key]}" for key in keys]:
+            raise ConfigError(
+                f"other shards were made where the bits are others ({made.get('host')}): {', '.join(differing)}",
+                where=stage.name, fix="make it there, or allow both with execution.mix_classes=true",
+            )  # fmt: skip
+        return
 
 
 def _make_shard(

@@ -16,7 +16,7 @@ from spin.core.config_identity import config_to_json
 from spin.core.environment import code_version
 from spin.core.errors import ArtifactError, ConfigError
 from spin.core.layout import RunFolder, RunsRoot
-from spin.core.record import open_record, read_record, recorded_config, relative, run_names, write_record
+from spin.core.record import newest_run, open_record, read_record, recorded_config, relative, run_names, write_record
 
 
 def mini(*overrides: str) -> Config:
@@ -136,3 +136,13 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_record_or_the_new_one(star
         write_record(started, new)
         assert [path.name for path in started.path.iterdir()] == ["run.json"]
         assert json.loads(started.record.read_text("utf-8")) == new
+
+
+def test_the_newest_run_is_found_among_damaged_ones(started: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
+    """An abandoned run must not cost every other its nightly evaluation."""
+    root = started.root
+    (root.path / "abandoned").mkdir()
+    (root.path / "abandoned" / "run.json").write_text("{")
+    assert newest_run(root) is None
+    assert "passed over" in caplog.text
+    assert "abandoned" in caplog.text

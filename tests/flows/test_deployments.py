@@ -18,7 +18,7 @@ from spin.core.config import Config, load_config
 ORDERS: dict[str, dict[str, Any]] = {
     PREPARE: {},
     SAMPLE_SHARDS: {"iteration": 1, "shards": [0, 2]},
-    EVALUATE_SHARDS: {"model": "data", "shards": [], "settings": ["evaluation.prompts=4"]},
+    EVALUATE_SHARDS: {"model": "data", "shards": [], "settings": ["evaluation.prompts=4"], "code": "1"},
     TRAIN: {"stage": "iteration-01"},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 from uuid import UUID
@@ -11,6 +12,8 @@ from prefect import flow, runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 
+from flows.environment import _served, server_note
+from spin.core.layout import RunsRoot
 from tasks import devices
 from tasks.devices import lock_folder, owned
 
@@ -42,3 +45,14 @@ def logs(run: str) -> list[str]:
             time.sleep(0.2)
             found = [line.message for line in client.read_logs(wanted)]
     return found
+
+
+def test_a_proxy_does_not_hide_that_nobody_listens_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that was killed leaves its note."""
+    monkeypatch.setenv("http_proxy", "http://proxy.invalid:3128")
+    note = server_note(RunsRoot(tmp_path))
+    note.parent.mkdir(parents=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        note.write_text(f"http://127.0.0.1:{probe.getsockname()[1]}/api\n")
+    assert _served(RunsRoot(tmp_path)) is None

@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from spin.core.gate import best, judge
+import pytest
+
+from flows.gate import _ask
+from flows.requests import Requests
+from spin.core.config import load_config
+from spin.core.gate import Evidence, best, judge
 from spin.core.layout import RunFolder, RunsRoot
 from spin.core.planning import read_plan
 from spin.core.record import Record, read_record
@@ -72,3 +77,14 @@ def test_where_nobody_can_be_asked_the_default_is_taken_with_a_warning(tmp_path:
     _, _, stages = read(tmp_path / "runs", "alone")
     assert stages["iteration-01"]["gate"]["by"] == "default"
     assert list(stages) == ["base", "iteration-01"]
+
+
+def test_a_typing_error_on_the_terminal_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not be taken for the default, signed by a person."""
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    answers = ["stpo", " STOP"]
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: answers.pop(0))
+    requests = Requests(load_config("miniature", overrides=["gate.mode=person"]), "cpu")
+    evidence = Evidence("iteration-01", "SPIN 1", "base", "base", {}, None)
+    assert _ask(requests, 1, evidence, (), "") == ("stop", "a person")
+    assert answers == []

@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -17,7 +19,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName, Flo
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
 from prefect.deployments.runner import RunnerDeployment
-from prefect.states import Cancelled, Completed, Crashed, Failed, Running
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Running
 
 from flows import joining
 from flows.joining import Call, Child, join
@@ -84,8 +86,11 @@ def is_deleted(batch: Batch, client: SyncPrefectClient, run: FlowRun) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def deployed() -> None:
-    RunnerDeployment.from_flow(batch, "test").apply()
+def deployed() -> Iterator[None]:
+    identity: Any = RunnerDeployment.from_flow(batch, "test").apply()
+    yield
+    with get_client(sync_client=True) as client:
+        client.delete_deployment(identity)
 
 
 @pytest.fixture(autouse=True)
@@ -253,6 +258,70 @@ def test_a_cancelled_child_is_not_started_again(batches: tuple[Batch, Batch]) ->
         pytest.raises(ArtifactError, match=r"missing after 1 attempt: .*Cancelled"),
     ):
         parent([one.child])
+
+
+def test_what_is_hopeless_is_not_started_again(batches: tuple[Batch, Batch]) -> None:
+    one, other = batches
+    message = "Flow run encountered an exception: HopelessError: train.lr: too large; make it smaller"
+    with (
+        worker((one, [ends_in(Failed(message=message))]), (other, [makes])),
+        pytest.raises(ArtifactError, match=r"missing after 1 attempt: .*cause: Failed: train\.lr: too large"),
+    ):
+        parent([one.child, other.child])
+    assert attempts_of(one) == ["attempt 1"]
+
+
+def test_a_child_that_is_still_being_cancelled_is_started_again_when_it_has_ended(
+    batches: tuple[Batch, Batch],
+) -> None:
+    """Ctrl-C, and the same command at once: that cancel was of the last call."""
+    one, _ = batches
+    run: Any = run_deployment("batch/test", parameters={"shards": [0, 1]}, timeout=0, idempotency_key=one.child.key(1))
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run.id, Cancelling(), force=True)
+
+    def end() -> None:
+        time.sleep(1)
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(run.id, Cancelled(), force=True)
+
+    thread = threading.Thread(target=end)
+    with worker((one, [makes])):
+        thread.start()
+        assert parent([one.child]) == 1
+        thread.join()
+    assert attempts_of(one) == ["attempt 2"]
+
+
+def test_a_server_that_is_away_is_asked_again(batches: tuple[Batch, Batch], monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _ = batches
+    answers = iter([httpx.ConnectError("refused"), httpx.ReadTimeout("slow")])
+
+    def sometimes(*words: Any, **options: Any) -> Any:
+        for error in answers:
+            raise error
+        return run_deployment(*words, **options)
+
+    monkeypatch.setattr(joining, "run_deployment", sometimes)
+    with worker((one, [makes])):
+        assert parent([one.child]) == 1
+    assert attempts_of(one) == ["attempt 1"]
+
+
+def test_a_run_that_does_more_than_its_own_work_is_waited_for(batches: tuple[Batch, Batch]) -> None:
+    one, _ = batches
+    looks: list[bool] = []
+
+    def busy() -> bool:
+        looks.append(len(looks) < 5)
+        return looks[-1]
+
+    def makes_and_goes_on(batch: Batch, client: SyncPrefectClient, run: FlowRun) -> None:
+        batch.make()
+
+    with worker((one, [makes_and_goes_on])):
+        assert parent([replace(one.child, busy=busy)]) == 1
+    assert looks == [True] * 5 + [False]
 
 
 def test_a_cancelled_parent_cancels_its_children(batches: tuple[Batch, Batch]) -> None:

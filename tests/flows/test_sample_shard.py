@@ -77,5 +77,5 @@ def test_a_shard_is_not_made_by_other_code_than_the_others(copy: Callable[[], Pl
     write_record(folder, read_record(folder) | {"code_version": "0.0.1+0123456789ab"})
     answer = sample_shard(run, "2", "1")
     assert answer.code == 2
-    assert "begun by other code" in answer.line
+    assert "made by other code" in answer.line
     assert f"code_version: 0.0.1+0123456789ab -> {code_version()}; install that code here" in answer.line

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import fcntl
+import signal
 import socket
-from collections.abc import Mapping
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 
-from flows.serving import CONTROL_LIMIT, Program, worker_programs
+from flows.serving import _POLL_SECONDS, CONTROL_LIMIT, Program, worker_programs
 from spin.core.errors import ConfigError
 from tasks.devices import Card
 from tests.flows.command_line import type_in
@@ -34,7 +39,7 @@ def shown(programs: list[Program]) -> dict[str, Mapping[str, str]]:
 
 def test_all_gpus_get_a_worker_each_and_training_gets_all_of_them() -> None:
     assert shown(worker_programs(POOLS, "all", 4, listing=three)) == {
-        "spin-control control": {},
+        "spin-control control": {"CUDA_VISIBLE_DEVICES": "GPU-aaaa-1,GPU-bbbb-2,GPU-cccc-3"},
         "spin-gpu gpu 0": {"CUDA_VISIBLE_DEVICES": "GPU-aaaa-1"},
         "spin-gpu gpu 1": {"CUDA_VISIBLE_DEVICES": "GPU-bbbb-2"},
         "spin-gpu gpu 2": {"CUDA_VISIBLE_DEVICES": "GPU-cccc-3"},
@@ -43,7 +48,8 @@ def test_all_gpus_get_a_worker_each_and_training_gets_all_of_them() -> None:
 
 
 def test_named_gpus_alone_are_used() -> None:
-    assert shown(worker_programs(POOLS[1:], "2, 0,2", 1, listing=three)) == {
+    assert shown(worker_programs(POOLS, "2, 0,2", 1, listing=three)) == {
+        "spin-control control": {"CUDA_VISIBLE_DEVICES": "GPU-cccc-3,GPU-aaaa-1"},  # a local run works there
         "spin-gpu gpu 2": {"CUDA_VISIBLE_DEVICES": "GPU-cccc-3"},
         "spin-gpu gpu 0": {"CUDA_VISIBLE_DEVICES": "GPU-aaaa-1"},
         "spin-train train": {"CUDA_VISIBLE_DEVICES": "GPU-cccc-3,GPU-aaaa-1"},
@@ -132,3 +138,46 @@ def test_a_root_that_is_served_is_refused(tmp_path: Path) -> None:
         fcntl.flock(stream, fcntl.LOCK_EX)
         line = type_in(tmp_path, "serve", "--port", port).line
     assert line == f"{tmp_path / 'runs'}: is being served already; use that server, or end it first"
+
+
+KEEPER = """
+import sys
+from pathlib import Path
+from flows.serving import Program, work
+from spin.core.layout import RunsRoot
+
+child = "import os, sys, time; os.setsid(); open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(600)"
+parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}, sys.argv[1]])"
+root = Path(sys.argv[1])
+work(RunsRoot(root), [Program("worker", (sys.executable, "-c", parent, str(root / "pid")))])
+"""
+
+
+@pytest.mark.parametrize("end", ["hang up", "the worker is killed"])
+def test_a_flow_run_in_a_session_of_its_own_does_not_outlive_its_worker(tmp_path: Path, end: str) -> None:
+    """As Prefect starts them: no signal to the group of the worker reaches it."""
+    keeper = subprocess.Popen([sys.executable, "-c", KEEPER, str(tmp_path)], stdout=subprocess.DEVNULL)
+    pid = tmp_path / "pid"
+    try:
+        first = psutil.Process(int(until(lambda: pid.read_text() if pid.exists() else "")))
+        time.sleep(2 * _POLL_SECONDS + 0.2)  # the keeper has looked
+        if end == "hang up":
+            keeper.send_signal(signal.SIGHUP)
+            assert keeper.wait(30) == 0
+        else:
+            first.parent().kill()
+            second = psutil.Process(int(until(lambda: pid.read_text().replace(str(first.pid), ""))))
+            assert second.is_running()
+        psutil.wait_procs([first], timeout=10)
+        assert not first.is_running()
+    finally:
+        keeper.terminate()
+        keeper.wait(30)
+
+
+def until(found: Callable[[], str]) -> str:
+    deadline = time.monotonic() + 60
+    while not (text := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return text

@@ -14,12 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from spin.core.errors import ArtifactError
+from spin.core import environment
+from spin.core.errors import ArtifactError, ConfigError
 from spin.core.layout import StageFolder
 from spin.core.planning import read_plan
 from spin.core.requests import to_json
 from spin.core.schema import add_digests, read_table, read_tensors
-from spin.core.store import read_manifest
+from spin.core.store import discard, read_manifest
 from spin.sample import opponent as opponents
 from spin.sample.opponent import Opponent
 from spin.sample.room import run
@@ -122,6 +123,24 @@ def test_a_lost_or_damaged_shard_is_made_again_with_the_same_bytes(
     result = run(world.sample_request(stage, num_inference_steps=4))
     assert result.made == (0,)
     assert path.read_bytes() == data
+
+
+def test_a_shard_is_not_made_where_the_bits_are_others_unless_told(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = world.stage(tmp_path, shard_size=12)
+    run(world.sample_request(stage, (0, 1)))
+    discard(stage.samples(1))
+    monkeypatch.setattr(environment, "cpu_model", lambda: "another processor")
+    line = (
+        r"iteration-01: other shards were made where the bits are others .* device: cpu .* -> cpu another processor; "
+    )
+    with pytest.raises(ConfigError, match=line):
+        run(world.sample_request(stage, (1,)))
+    assert run(world.sample_request(stage, (1,), mix_classes=True)).made == (1,)
+    discard(stage.samples(1))
+    discard(stage.samples(0))
+    assert run(world.sample_request(stage, (0, 1))).made == (0, 1)
 
 
 @pytest.mark.parametrize("change", [{"guidance_scale": 3.0}, {"num_inference_steps": 3}, {"store_images": True}])

@@ -10,8 +10,9 @@ import pytest
 from prefect.client.schemas.objects import TaskRun
 from prefect.states import Completed, Failed
 
+from spin.core.errors import ArtifactError
 from spin.core.failures import RoomEnded
-from tasks.retrying import DOOR, transient, worth_a_retry
+from tasks.retrying import DOOR, HopelessError, saying_hopeless, transient, worth_a_retry
 from tasks.rooms import ResidentRoom
 from tests.tasks.test_rooms import start
 from tests.tasks.tiny_room import ERRORS, Answer, Question, run
@@ -71,6 +72,26 @@ def test_the_same_error_of_a_room_in_a_process_of_its_own(room: ResidentRoom, na
         room.ask(Question("raise", name), Answer)
     assert worth_a_retry(error.value) is worth
     assert str(ERRORS[name]()) in str(error.value)
+
+
+HOPELESS = {
+    "config", "config behind EIO", "data", "nan", "nan behind EIO", "commit ENOSPC", "ENOSPC", "ENOENT", "no number",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_what_no_other_process_can_mend_is_said_by_the_name_of_the_error(name: str) -> None:
+    def work(name: str) -> None:
+        try:
+            run(Question("raise", name))
+        except Exception as error:
+            if name.startswith("commit"):  # the shards of a child are told of in one error
+                raise ArtifactError("shard 1 failed") from error
+            raise
+
+    with pytest.raises(Exception) as caught:  # noqa: PT011 which one is the question
+        saying_hopeless(work)(name)
+    assert isinstance(caught.value, HopelessError) == (name in HOPELESS)
 
 
 @pytest.mark.parametrize(("number", "worth"), ENDS.items())
