@@ -88,6 +88,13 @@ def test_each_ordered_flow_is_deployed_and_takes_what_it_is_sent(name: str, conf
     assert given.keys() >= ORDERS[name].keys()
 
 
+def test_where_workers_do_the_work_a_run_that_says_nothing_takes_them(config: Config) -> None:
+    execution = config.execution.model_copy(update={"executor": "workers"})
+    found = {each.full_name: each for each in deployments(config.model_copy(update={"execution": execution}))}
+    assert found["spin-diffusion/run"].parameters == {"executor": "workers"}
+    assert {each.full_name: each for each in deployments(config)}["spin-diffusion/run"].parameters == {}
+
+
 def test_registering_twice_changes_nothing(registered: list[str], config: Config) -> None:
     before = known()
     assert len(before["deployments"]) == len(registered)
