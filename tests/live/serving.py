@@ -98,13 +98,14 @@ class Server:
         return "\n".join(str(line["message"]) for line in found)
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
-        """SQLite may be busy for long on a busy machine: asked again, as Prefect's own client does."""
-        for attempt in range(10):
+        """A busy server, or one that is started again just now, is asked again, as Prefect's own client does."""
+        for attempt in range(60):
             try:
                 answer = self.api.request(method, path, json=body)
-            except httpx.ReadTimeout:
-                if attempt == 9:
+            except httpx.TransportError:
+                if attempt == 59:
                     raise
+                time.sleep(1)
                 continue
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 break

@@ -201,7 +201,9 @@ def test_a_lost_database_costs_nothing(tmp_path: Path) -> None:
         assert [one["name"] for one in started(server)] == ["kept", "k=1"]
 
 
-def test_a_server_that_is_stopped_for_two_minutes_loses_no_shard(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["frozen", "gone"])
+def test_a_server_that_is_stopped_for_two_minutes_loses_no_shard(tmp_path: Path, how: str) -> None:
+    """Frozen, it takes calls and answers none; gone, it refuses them, until its keeper starts it again."""
     root = tmp_path / "runs"
     with serving(root) as server:
         run = server.play("outage")
@@ -209,14 +211,16 @@ def test_a_server_that_is_stopped_for_two_minutes_loses_no_shard(tmp_path: Path)
         with held(server, shards[1]):
             stopped = named(processes_on(root), "server", "start")
             assert stopped
+            if how == "gone":
+                os.kill(server.process.pid, signal.SIGSTOP)
             for process in stopped:
-                os.kill(process.pid, signal.SIGSTOP)
+                os.kill(process.pid, signal.SIGSTOP if how == "frozen" else signal.SIGKILL)
         try:
             wait(lambda: all(map(is_intact, shards)), 60)  # committed while nobody listens
             stood = footprint(shards)
             time.sleep(OUTAGE_SECONDS)
         finally:
-            for process in stopped:
+            for process in stopped if how == "frozen" else [server.process]:
                 os.kill(process.pid, signal.SIGCONT)
         ended = server.ended(run)
         print("after the outage:", ended["state"]["name"], ended["state"]["message"])
