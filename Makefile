@@ -11,6 +11,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (about two minutes, once)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps hpsv2 clint args  # its pins: pytest 7.2, protobuf 3
+	$(BIN)/python -m spin.evaluate.hps_package
 	touch $@
 
 demo: install  ## three rounds of self-play in the miniature world

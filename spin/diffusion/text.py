@@ -1,13 +1,16 @@
-"""Caption embeddings of the real cache, looked up by prompt hash."""
+"""Prompts as the model sees them: encoded by its text encoder, or looked up in the real cache by prompt hash."""
 
 from __future__ import annotations
 
+import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from spin.core.errors import ArtifactError
 from spin.core.plan import prompt_hash
@@ -44,3 +47,39 @@ class TextEmbeddings:
     def empty(self) -> Tensor:
         """(1, T, D) embedding of the empty caption."""
         return self.of([prompt_hash("")])
+
+
+@dataclass(frozen=True)
+class PromptEncoder:
+    """A pipeline's text encoder in float32, and its tokenizer."""
+
+    encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    device: str
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str) -> PromptEncoder:
+        disable_progress_bar()  # transformers' own; the room tells its progress itself
+        try:
+            encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32)
+            tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ArtifactError(
+                f"cannot load the text encoder: {reason}", where=str(folder), fix="restore the folder"
+            ) from error
+        return cls(encoder.to(device).eval().requires_grad_(False), tokenizer, device)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Tokens and width of an encoded prompt."""
+        return self.encoder.config.max_position_embeddings, self.encoder.config.hidden_size
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """(B, tokens, width) float32; prompts that are too long are cut, as the pipeline does."""
+        tokens = self.tokenizer(
+            list(prompts), padding="max_length", max_length=self.shape[0], truncation=True, return_tensors="pt"
+        )
+        values: Tensor = self.encoder(tokens.input_ids.to(self.device)).last_hidden_state
+        return values

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
-from spin.prepare.candidates import NO_CAPTION, NOT_TEXT, Rejected
+from spin.core.rejecting import Rejected
+from spin.prepare.candidates import NO_CAPTION, NOT_TEXT
 
 
 def clean_caption(value: object) -> str:

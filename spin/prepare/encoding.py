@@ -16,13 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from diffusers import AutoencoderKL
-from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils.logging import disable_progress_bar
 
-from spin.core.errors import ArtifactError
 from spin.core.plan import padded_batches, prompt_hash
 from spin.core.schema import tensor_column, tensor_field
 from spin.diffusion.checkpoint import load_vae
+from spin.diffusion.text import PromptEncoder
 from spin.miniature.dataset import SPLITS
 from spin.prepare.picture_size import TEXT_BATCH, picture_batch
 from spin.prepare.rows import Pixels, TargetData
@@ -66,29 +64,14 @@ def write_text(path: Path, data: TargetData, *, base: Path, device: str, threads
     torch.set_num_threads(threads)
     captions = {prompt_hash(caption): caption for caption in {"", *(row.caption for row in data.rows)}}
     hashes = sorted(captions)
-    encoder, tokenizer = load_text_encoder(base, device=device)
-    shape = (encoder.config.max_position_embeddings, encoder.config.hidden_size)
-    schema = pa.schema([pa.field("prompt_hash", pa.string()), tensor_field("embedding", shape, "float32")])
+    encoder = PromptEncoder.load(base, device=device)
+    schema = pa.schema([pa.field("prompt_hash", pa.string()), tensor_field("embedding", encoder.shape, "float32")])
     with pq.ParquetWriter(path, schema, use_dictionary=False, write_page_checksum=True) as writer:
         for batch in padded_batches(range(len(hashes)), TEXT_BATCH):
             numbers = list(dict.fromkeys(batch))
-            values = _embed(encoder, tokenizer, [captions[hashes[i]] for i in batch], device)[: len(numbers)]
+            values = encoder.encode([captions[hashes[i]] for i in batch])[: len(numbers)].cpu().numpy()
             columns = [pa.array([hashes[i] for i in numbers]), tensor_column(values)]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
-
-
-def load_text_encoder(base: Path, *, device: str) -> tuple[CLIPTextModel, CLIPTokenizer]:
-    """The base model's text encoder in float32, and its tokenizer."""
-    disable_progress_bar()  # transformers' own; the room tells its progress itself
-    try:
-        encoder = CLIPTextModel.from_pretrained(base, subfolder="text_encoder", dtype=torch.float32)
-        tokenizer = CLIPTokenizer.from_pretrained(base, subfolder="tokenizer")
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ArtifactError(
-            f"cannot load the text encoder: {reason}", where=str(base), fix="restore the folder"
-        ) from error
-    return encoder.to(device).eval().requires_grad_(False), tokenizer
 
 
 def _encode(vae: AutoencoderKL, pictures: Sequence[Pixels], size: int, device: str) -> Floats:
@@ -97,14 +80,6 @@ def _encode(vae: AutoencoderKL, pictures: Sequence[Pixels], size: int, device: s
     images = torch.from_numpy(np.stack([*pictures, *padding])).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
     posterior = vae.encode(images).latent_dist
     values: Floats = torch.stack([posterior.mean, posterior.logvar], dim=1)[: len(pictures)].cpu().numpy()
-    return values
-
-
-def _embed(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, captions: Sequence[str], device: str) -> Floats:
-    """(N, tokens, width); captions that are too long are cut, as the model's own pipeline does."""
-    length = encoder.config.max_position_embeddings
-    tokens = tokenizer(list(captions), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-    values: Floats = encoder(tokens.input_ids.to(device)).last_hidden_state.cpu().numpy()
     return values
 
 

@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from spin.core.errors import DataError
-from spin.prepare.candidates import MISSING_FILE, UNREADABLE, Candidate, Rejected
+from spin.core.rejecting import UNREADABLE, Rejected
+from spin.prepare.candidates import MISSING_FILE, Candidate
 from spin.prepare.columns import require_column
 from spin.prepare.metadata import METADATA_NAMES, metadata_columns, read_metadata
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from spin.core.errors import DataError
+from spin.core.rejecting import Rejected
 from spin.miniature.world import Split
-from spin.prepare.candidates import DUPLICATE, Candidate, Rejected
+from spin.prepare.candidates import DUPLICATE, Candidate
 from spin.prepare.captions import clean_caption
 from spin.prepare.decoding import decode, fit
 from spin.prepare.image_folder import open_image_folder

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from datasets import IterableDataset
 
 from spin.core.errors import DataError
-from spin.prepare.candidates import MISSING_FILE, Candidate, Rejected
+from spin.core.rejecting import Rejected
+from spin.prepare.candidates import MISSING_FILE, Candidate
 from spin.prepare.columns import require_column
 
 _ROWS_AT_ONCE: Final = 16  # a row can be megabytes

@@ -4,7 +4,8 @@ import unicodedata
 
 import pytest
 
-from spin.prepare.candidates import NO_CAPTION, NOT_TEXT, Rejected
+from spin.core.rejecting import Rejected
+from spin.prepare.candidates import NO_CAPTION, NOT_TEXT
 from spin.prepare.captions import clean_caption
 
 

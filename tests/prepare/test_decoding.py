@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spin.prepare.candidates import TOO_MANY_PIXELS, UNREADABLE, Rejected
-from spin.prepare.decoding import decode, fit, to_rgb
+from spin.core.rejecting import TOO_MANY_PIXELS, UNREADABLE, Rejected
+from spin.diffusion.decoding import to_rgb
+from spin.prepare.decoding import decode, fit
 
 LIMIT = 89_478_485
 

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from spin.core.errors import DataError
-from spin.prepare.candidates import MISSING_FILE, Candidate, Rejected
+from spin.core.rejecting import Rejected
+from spin.prepare.candidates import MISSING_FILE, Candidate
 from spin.prepare.image_folder import open_image_folder
 from tests.digits import Layout, digits, export_digits
 

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from spin.core.errors import DataError
-from spin.prepare.candidates import MISSING_FILE, Candidate, Rejected
+from spin.core.rejecting import Rejected
+from spin.prepare.candidates import MISSING_FILE, Candidate
 from spin.prepare.parquet_files import open_parquet_files
 from tests.digits import digits, export_digits_table
 

@@ -1,0 +1,44 @@
+"""Text that goes through a network once for each prompt, however many pictures the prompt has."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from spin.core.plan import padded_batches
+
+Encode = Callable[[Sequence[str]], Tensor]
+
+
+class Remembered:
+    """Encodings of prompts, each made once and kept; the least recently used are forgotten.
+
+    New prompts are encoded in batches of one padded shape: what else is new at the time does not change their bits.
+
+    Args:
+        encode: B prompts to (B, ...).
+        batch_size: prompts in one pass.
+        most: prompts that are kept.
+    """
+
+    def __init__(self, encode: Encode, *, batch_size: int = 16, most: int = 16_384) -> None:
+        self._encode, self._batch_size, self._most = encode, batch_size, most
+        self._known: OrderedDict[str, Tensor] = OrderedDict()
+        self.encoded = 0  # prompts that went through the network
+
+    def of(self, prompts: Sequence[str]) -> Tensor:
+        """(B, ...), a row for each prompt."""
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
+        for batch in padded_batches(range(len(new)), self._batch_size):
+            values = self._encode([new[i] for i in batch])
+            self._known.update((new[i], values[row]) for row, i in enumerate(batch))
+        self.encoded += len(new)
+        for prompt in prompts:
+            self._known.move_to_end(prompt)
+        found = torch.stack([self._known[prompt] for prompt in prompts])
+        while len(self._known) > self._most:
+            self._known.popitem(last=False)
+        return found
