@@ -20,7 +20,6 @@ from spin.core.layout import StageFolder
 from spin.core.plan import Plan
 from spin.core.planning import read_plan
 from spin.core.store import discard, is_intact, is_whole, stands
-from spin.evaluate.held_out import read_held_out
 from spin.evaluate.request import EvaluateRequest, EvaluateResult
 from spin.evaluate.shards import (
     evaluation_folder,
@@ -28,6 +27,7 @@ from spin.evaluate.shards import (
     missing_shards,
     part_identity,
     part_path,
+    picture_count,
     shard_count,
 )
 from spin.prepare.prepared import is_prepared, prepared_files, read_prepared
@@ -149,8 +149,7 @@ class Workers:
         size = self.requests.config.execution.shards_per_child
         self._join([self._scores(request, model, group, shards) for group, shards in groups(missing, size)], label)
         self._join([self._scores(request, model, "whole", ())], label)  # where nobody measured it after the last shard
-        rows = len(read_held_out(request))
-        scored = sum(min(request.shard_size, rows - shard * request.shard_size) for shard in missing)
+        scored = picture_count(request, missing)
         made = 0 if model is None else scored
         return EvaluateResult(evaluation_folder(request).path, made, scored, 0.0)
 

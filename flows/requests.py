@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spin.core.config import Config
+from spin.core.config_rules import judges_of, scorers_of
 from spin.core.environment import code_version
 from spin.core.layout import RealCache, RunFolder, RunsRoot, StageFolder
 from spin.core.plan import identity_hash
@@ -167,19 +168,30 @@ class Requests:
         subject: Model | None,
         shards: tuple[int, ...] | None = None,
         *,
+        benchmark: str | None = None,
         finish: bool = False,
     ) -> EvaluateRequest:
-        """Shards of an evaluation; all of them, then the numbers of the whole set, where none are named."""
-        evaluation, execution = self.config.evaluation, self.config.execution
+        """Shards of an evaluation; all of them, then the numbers of the whole set, where none are named.
+
+        Args:
+            benchmark: one of the config's; the first where none is named.
+        """
+        evaluation, execution, values = self.config.evaluation, self.config.execution, self.config.model_dump()
+        folder = evaluation.scorers_folder
         return EvaluateRequest(
             runs_root=self.root.path,
             subject=None if subject is None else subject.folder,
             subject_digest=f"data-{prepared.data_digest}" if subject is None else subject.digest,
-            prompts=prepared.prompts,
+            benchmark=benchmark or evaluation.benchmarks[0],
+            prompts=None,
             real=prepared.real,
             data_digest=prepared.data_digest,
-            split=evaluation.split,
             max_prompts=evaluation.prompts,
+            protocol=evaluation.protocol,
+            images_per_prompt=evaluation.images_per_prompt,
+            diversity_prompts=evaluation.diversity_prompts,
+            diversity_images=evaluation.diversity_images,
+            scheduler=evaluation.scheduler,
             guidance_scale=evaluation.guidance_scale,
             num_inference_steps=evaluation.num_inference_steps,
             seed=evaluation.seed,
@@ -187,22 +199,18 @@ class Requests:
             shard_size=evaluation.shard_size,
             shards=shards,
             finish=finish or shards is None,
-            scorers=self.scorers,
+            judges=judges_of(values),
+            scorers=scorers_of(values),
+            scorers_folder=None if folder is None else Path(folder).expanduser().absolute(),
+            hps_version=evaluation.hps_version,
+            hps_antialias=evaluation.hps_antialias,
+            scorer_dtype=evaluation.scorer_dtype,
+            max_bad_share=evaluation.max_bad_share,
             denoising_draws=evaluation.denoising_draws,
             device=self.device,
             dtype=execution.dtype,
             threads=execution.threads,
         )
-
-    @property
-    def scorers(self) -> tuple[str, ...]:
-        """The named judges; `auto` takes those that can judge this data."""
-        wanted = self.config.evaluation.scorers
-        if wanted != "auto":
-            return wanted
-        if self.config.data.source == "miniature":
-            return ("alignment", "aesthetic", "attributes", "frechet", "frechet_clean", "diversity")
-        return ("frechet", "diversity")
 
     def _train(
         self, stage: StageFolder, settings: TrainingSettings, prepared: PrepareResult, start: Model

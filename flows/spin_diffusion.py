@@ -27,7 +27,7 @@ from spin.core.layout import EvaluationFolder, RealCache, StageFolder
 from spin.core.plan import Plan
 from spin.core.record import Record, open_record, relative
 from spin.core.store import read_manifest
-from spin.evaluate.shards import shard_count
+from spin.evaluate.shards import is_measured, shard_count
 from spin.prepare.request import PrepareResult
 from spin.report.request import ReportRequest, ReportResult
 from spin.train.request import TrainRequest, TrainResult
@@ -215,7 +215,7 @@ def evaluate_model(state: RunState, model: Model | None) -> None:
     state.totals.images_sampled += result.images_made
     state.totals.images_scored += result.images_scored
     made = EvaluationFolder(result.folder)
-    state.spent(name, "evaluate", made.artifacts(shard_count(request), is_data=model is None))
+    state.spent(name, "evaluate", made.artifacts(shard_count(request), measured=is_measured(request)))
     folder = relative(result.folder, requests.root)
     if model is None:
         state.record["data"] = {"label": "data", "evaluation": folder}

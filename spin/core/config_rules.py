@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 RESERVED_RUN_NAMES: Final = ("cache", "evaluations")  # folders beside the runs, in the runs root
-SCORERS: Final = ("alignment", "aesthetic", "attributes", "frechet", "frechet_clean", "diversity")
-JUDGES: Final = ("alignment", "aesthetic", "attributes")  # of SCORERS, those that see one picture at a time
+JUDGES: Final[Mapping[str, tuple[str, ...]]] = {  # those that see one picture at a time, by who made them
+    "miniature": ("alignment", "aesthetic", "attributes"),
+    "published": ("pickscore", "hpsv2", "image_reward", "aesthetic"),
+}
+SET_METRICS: Final = ("frechet", "frechet_clean")  # in the features of the miniature's aesthetic judge
+DIVERSITY: Final = "diversity"  # of the pictures of one prompt
+SCORERS: Final = (*dict.fromkeys(name for names in JUDGES.values() for name in names), *SET_METRICS, DIVERSITY)
 
 _CRON: Final = re.compile(r"[0-9*/,\-]+(\s+[0-9A-Za-z*/,\-?L#]+){4}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -35,9 +40,38 @@ def check_scorers(value: object) -> object:
 
 
 def check_metric(name: str) -> str:
-    if name != "auto" and name not in JUDGES:
-        raise ValueError(f"expected auto, or one of {', '.join(JUDGES)}; got {name[:40]!r}")
+    known = tuple(dict.fromkeys(judge for judges in JUDGES.values() for judge in judges))
+    if name != "auto" and name not in known:
+        raise ValueError(f"expected auto, or one of {', '.join(known)}; got {name[:40]!r}")
     return name
+
+
+def check_benchmarks(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        raise ValueError(f"names {twice[:40]!r} twice")
+    return names
+
+
+def judges_of(tree: Mapping[str, Any]) -> Literal["miniature", "published"]:
+    """Who made the judges of a config: `auto` takes the miniature's for the miniature's own base model."""
+    evaluation, model = tree.get("evaluation") or {}, tree.get("model") or {}
+    wanted = evaluation.get("judges", "auto")
+    if wanted == "auto":
+        return "miniature" if model.get("base") == "miniature" else "published"
+    return "published" if wanted == "published" else "miniature"
+
+
+def scorers_of(tree: Mapping[str, Any]) -> tuple[str, ...]:
+    """The scorers of a config: those it names, or all that can judge its pictures."""
+    wanted = (tree.get("evaluation") or {}).get("scorers", "auto")
+    if isinstance(wanted, list | tuple):
+        return tuple(wanted)
+    if judges_of(tree) == "published":
+        return (*JUDGES["published"], DIVERSITY)
+    if (tree.get("data") or {}).get("source") == "miniature":
+        return (*JUDGES["miniature"], *SET_METRICS, DIVERSITY)
+    return ("frechet", DIVERSITY)  # the others read captions of the miniature
 
 
 def check_cron(text: str) -> str:
@@ -72,19 +106,32 @@ def broken_rules(tree: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
                 broken.append((("train", name), f"{problem}; give {iterations}, or one number for all"))
     if isinstance(data, Mapping):
         broken += _broken_data_rules(data)
-    return broken + _broken_gate_rules(tree)
+    return broken + _broken_scorer_rules(tree) + _broken_gate_rules(tree)
+
+
+def _broken_scorer_rules(tree: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
+    """A judge of the other family would be asked for weights that do not exist."""
+    if not all(isinstance(tree.get(name), Mapping) for name in ("evaluation", "model", "data")):
+        return []
+    family = judges_of(tree)
+    fitting = (*JUDGES[family], *(SET_METRICS if family == "miniature" else ()), DIVERSITY)
+    strangers = [name for name in scorers_of(tree) if name in SCORERS and name not in fitting]
+    if not strangers:
+        return []
+    other = "miniature" if family == "published" else "published"
+    problem = f"{strangers[0]} is none of the {family} judges' ({', '.join(fitting)})"
+    return [(("evaluation", "scorers"), f"{problem}; leave it out, or set evaluation.judges to {other}")]
 
 
 def _broken_gate_rules(tree: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
     """A gate that waits for a judge which never judges would be met only after the first iteration."""
-    gate, evaluation, data = (tree.get(name) for name in ("gate", "evaluation", "data"))
-    if not (isinstance(gate, Mapping) and isinstance(evaluation, Mapping) and isinstance(data, Mapping)):
+    gate = tree.get("gate")
+    if not (isinstance(gate, Mapping) and all(isinstance(tree.get(name), Mapping) for name in ("evaluation", "data"))):
         return []
-    metric, scorers = gate.get("metric"), evaluation.get("scorers")
-    if gate.get("mode") == "off" or metric == "auto" or metric not in JUDGES:
+    metric = gate.get("metric")
+    if gate.get("mode") == "off" or metric == "auto" or not any(metric in names for names in JUDGES.values()):
         return []
-    judging = JUDGES if scorers == "auto" and data.get("source") == "miniature" else scorers
-    if isinstance(judging, list | tuple) and metric in judging:
+    if metric in scorers_of(tree):
         return []
     return [(("gate", "metric"), f"{metric} does not judge this run; name one of evaluation.scorers, or auto")]
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 
 from spin.core.config_rules import (
     broken_rules,
+    check_benchmarks,
     check_cron,
     check_metric,
     check_run_name,
@@ -34,7 +35,17 @@ _Name = Annotated[str, Field(min_length=1, max_length=4096)]
 _Lr = Annotated[float, Field(ge=0, le=1)]
 _Beta = Annotated[float, Field(gt=0, le=1e9)]
 _Steps = Annotated[int, Field(ge=1, le=_FOREVER)]
-_Scorer = Literal["alignment", "aesthetic", "attributes", "frechet", "frechet_clean", "diversity"]
+_Scorer = Literal[
+    "alignment",
+    "aesthetic",
+    "attributes",
+    "pickscore",
+    "hpsv2",
+    "image_reward",
+    "frechet",
+    "frechet_clean",
+    "diversity",
+]
 _List = Field(strict=False, min_length=1)  # YAML gives a list, frozen models keep a tuple
 
 Betas = Annotated[
@@ -225,16 +236,51 @@ class TrainConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """How a checkpoint is scored on held-out prompts."""
+    """How a checkpoint is scored."""
 
-    split: Literal["test", "validation"] = setting("test", "held-out prompts to use", source=CHOSEN)
+    benchmarks: Annotated[tuple[_Name, ...], _List, AfterValidator(check_benchmarks)] = setting(
+        ("test",),
+        "prompts to score, the first for gate and verdict: test or validation (held out of your data), pickapic_test,"
+        " partiprompts, hpsv2, paper_figures, NAME=PATH for one of those from local files, or a file of prompts",
+        source=CHOSEN,
+    )
+    protocol: Literal["single", "best_of_n"] = setting(
+        "single",
+        "one picture a prompt, or of several the one that the judges like best on average (the paper)",
+        source=f"{CHOSEN}; {PAPER} takes best_of_n",
+    )
+    images_per_prompt: int = setting(5, "pictures a prompt of best_of_n", source=f"{PAPER}, protocol", ge=2, le=1000)
+    diversity_prompts: int = setting(
+        16, "prompts that get several pictures for the diversity of single", source=CHOSEN, ge=0, le=_FOREVER
+    )
+    diversity_images: int = setting(4, "pictures of each of them", source=CHOSEN, ge=2, le=1000)
+    scheduler: Literal["dpmsolver++", "pndm", "ddim"] = setting(
+        "dpmsolver++", "solver of the scored images; the paper's is pndm with 50 steps", source=MEASURED
+    )
     prompts: int | None = setting(None, "number of prompts; null for all", source=CHOSEN, ge=1, le=_FOREVER)
     guidance_scale: float = setting(3.0, "guidance of the scored images; 1 is none", source=MEASURED, ge=1, le=100)
     num_inference_steps: int = setting(20, "solver steps an image", source=MEASURED, ge=1, le=1000)
     seed: int = setting(5_775_709, "seed of the scored images", source=f"{PAPER}, protocol", ge=0, le=2**32 - 1)
     batch_size: int = setting(64, "images in one padded micro-batch", source=MEASURED, ge=1, le=_MANY)
     shard_size: int = setting(128, "images in one shard, the unit of commit and rerun", source=CHOSEN, ge=1, le=_MANY)
-    scorers: Scorers = setting("auto", "judges; auto takes those that fit data.source", source=CHOSEN)
+    judges: Literal["auto", "miniature", "published"] = setting(
+        "auto", "who made the judges; auto: the miniature's for its own base model, else the published ones",
+        source=CHOSEN,
+    )  # fmt: skip
+    scorers: Scorers = setting("auto", "judges and other numbers; auto takes all that fit", source=CHOSEN)
+    scorers_folder: _Name | None = setting(
+        None, "folder with the published judges' files (FOLDER/pickscore/...); null for the hub", source=CHOSEN
+    )
+    hps_version: Literal["v2.0", "v2.1"] = setting("v2.0", "weights of HPSv2", source=f"{PAPER}; v2.1 differs")
+    hps_antialias: bool = setting(
+        True, "antialias of HPSv2's resizing; moves scores by up to 0.027", source="torchvision's default since 0.17"
+    )
+    scorer_dtype: Literal["float32", "bfloat16", "float16"] = setting(
+        "float32", "precision of the published judges' towers", source="the references"
+    )
+    max_bad_share: float = setting(
+        0.01, "share of pictures that cannot be judged up to which an evaluation goes on", source=CHOSEN, ge=0, le=1
+    )
     denoising_draws: int = setting(8, "draws of time and noise for each held-out image", source=CHOSEN, ge=1, le=1000)
 
 
@@ -268,8 +314,8 @@ class NightlyConfig(Section):
     timezone: Annotated[str, AfterValidator(check_timezone)] = setting(
         "UTC", "time zone of the cron fields", source=CHOSEN, limits="a name of the IANA data base, as Europe/Berlin"
     )
-    benchmarks: Annotated[tuple[Literal["test", "validation"], ...], _List] = setting(
-        ("test",), "held-out prompts to score", source=CHOSEN
+    benchmarks: Annotated[tuple[_Name, ...], _List, AfterValidator(check_benchmarks)] = setting(
+        ("test",), "prompts to score, as evaluation.benchmarks", source=CHOSEN
     )
 
 

@@ -160,18 +160,32 @@ class EvaluationFolder:
     def scores(self, shard: int) -> Path:
         return self.path / "scores" / f"{shard_name(shard)}.parquet"
 
+    def quarantine(self, shard: int) -> Path:
+        """Pictures of a shard that cannot be judged, with their reasons."""
+        return self.path / "quarantine" / f"{shard_name(shard)}.parquet"
+
     def denoising(self, shard: int) -> Path:
         """Held-out denoising error of every fixed (image, t, noise) draw."""
         return self.path / "denoising" / f"{shard_name(shard)}.parquet"
 
     @property
     def set_metrics(self) -> Path:
-        """Numbers of the whole set of images: Frechet distance, diversity."""
+        """Numbers of the whole set of images: Frechet distance."""
         return self.path / "set-metrics.parquet"
 
-    def artifacts(self, shards: int, *, is_data: bool) -> Iterator[Path]:
-        """Every file of a finished evaluation; the real images have no model whose error is measured."""
-        for make in (self.images, self.scores) if is_data else (self.images, self.scores, self.denoising):
+    @property
+    def benchmark(self) -> str:
+        """Name of the benchmark, as the folder's name has it."""
+        return self.path.name.rsplit(".", 2)[0]
+
+    @property
+    def protocol(self) -> str:
+        return self.path.name.rsplit(".", 2)[1]
+
+    def artifacts(self, shards: int, *, measured: bool) -> Iterator[Path]:
+        """Every file of a finished evaluation; `measured` where a model's held-out error is part of it."""
+        parts = (self.images, self.quarantine, self.scores, *((self.denoising,) if measured else ()))
+        for make in parts:
             yield from (make(shard) for shard in range(shards))
         yield self.set_metrics
 

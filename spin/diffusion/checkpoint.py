@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    PNDMScheduler,
+    UNet2DConditionModel,
+)
 from safetensors import SafetensorError
 
 from spin.core.errors import ArtifactError, ConfigError
@@ -22,6 +29,11 @@ from spin.diffusion.objectives import PREDICTION_TYPES, Schedule
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _OPTIONAL = ("feature_extractor",)
+_SOLVERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "dpmsolver++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
+    "pndm": (PNDMScheduler, {"skip_prk_steps": True}),  # as every Stable Diffusion pipeline sets it
+    "ddim": (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False}),
+}
 
 
 def check_model(folder: Path) -> None:
@@ -66,9 +78,10 @@ def latent_scaling(folder: Path) -> tuple[float, float]:
     return config.get("scaling_factor", 0.18215), config.get("shift_factor") or 0.0
 
 
-def load_solver(folder: Path) -> DPMSolverMultistepScheduler:
-    """DPM-Solver++ (2M) on the model's own noise schedule."""
-    return DPMSolverMultistepScheduler.from_pretrained(folder, subfolder="scheduler", algorithm_type="dpmsolver++")
+def load_solver(folder: Path, name: str = "dpmsolver++") -> Any:
+    """A solver by name on the model's own noise schedule; dpmsolver++ is DPM-Solver++ (2M)."""
+    kind, settings = _SOLVERS[name]
+    return kind.from_pretrained(folder, subfolder="scheduler", **settings)
 
 
 def load_schedule(folder: Path, device: str) -> Schedule:

@@ -30,7 +30,15 @@ def initial_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
     As diffusers draws it from the same seeds. torch's CPU generator reads the low 32 bits of a seed: of a
     million images about 100 pairs start from the same noise, each under its own caption.
     """
-    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    return torch.stack([torch.randn(shape, generator=_generator(seed)) for seed in seeds])
+
+
+def drawn_noise(seeds: Sequence[tuple[int, int]], shape: tuple[int, ...]) -> Tensor:
+    """Starting noise of the `draw`-th image of one generator for each (seed, draw), (B, *shape) float32.
+
+    As diffusers draws it for `num_images_per_prompt` from one generator on the CPU: image after image.
+    """
+    return torch.stack([torch.randn((draw + 1, *shape), generator=_generator(seed))[draw] for seed, draw in seeds])
 
 
 def training_draws(
@@ -59,3 +67,7 @@ def training_draws(
     return TrainingDraws(
         t, noise, noise_generated, posterior, posterior_generated, torch.tensor(dropped), torch.tensor(flipped)
     )
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

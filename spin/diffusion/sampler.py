@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler
+from diffusers import AutoencoderKL
 from torch import Tensor
 
 
 @torch.no_grad()
 def sample_latents(
     unet: Callable[..., Any],
-    scheduler: DPMSolverMultistepScheduler,
+    scheduler: Any,
     *,
     noise: Tensor,
     text: Tensor,
@@ -29,7 +29,7 @@ def sample_latents(
 
     Args:
         unet: predicts from (latents, timestep, encoder_hidden_states).
-        scheduler: a fresh one per call is not needed; its state is reset here.
+        scheduler: a solver of diffusers; a fresh one per call is not needed, its state is reset here.
         noise: (B, C, h, w) unit normal.
         text: (B, T, D) caption embeddings.
         unconditional: (1, T, D) embedding of the empty caption.
@@ -56,9 +56,19 @@ def sample_latents(
 @torch.no_grad()
 def decode_latents(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     """Scaled latents -> RGB pixels, (B, H, W, 3) uint8, rounded as diffusers' image processor does."""
+    return to_bytes(decode_unit(vae, latents))
+
+
+@torch.no_grad()
+def decode_unit(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Scaled latents -> (B, 3, H, W) float32 in 0..1; NaN stays NaN."""
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     decoded = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor + shift).sample
-    unit = (decoded.float() / 2 + 0.5).clamp(0, 1)
+    return (decoded.float() / 2 + 0.5).clamp(0, 1)
+
+
+def to_bytes(unit: Tensor) -> Tensor:
+    """(B, 3, H, W) in 0..1 -> (B, H, W, 3) uint8 on the CPU."""
     return (unit.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu()
 
 

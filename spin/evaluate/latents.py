@@ -14,7 +14,7 @@ from torch import Tensor
 from spin.core.errors import ArtifactError
 from spin.core.schema import read_table, read_tensors
 from spin.core.store import verify
-from spin.evaluate.held_out import take_rows
+from spin.evaluate.asked import take_rows
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+Protocol = Literal["single", "best_of_n"]
+Judges = Literal["miniature", "published"]
 
 
 @dataclass(frozen=True)
@@ -11,19 +15,30 @@ class EvaluateRequest:
     runs_root: Path
     subject: Path | None  # checkpoint (diffusers folder); None: the real held-out images
     subject_digest: str
-    prompts: Path
-    real: Path  # cache folder with held-out.parquet and real.parquet
-    data_digest: str
-    split: str
+    benchmark: str  # test or validation: held-out rows of `real`; else the name of the prompt set
+    prompts: Path | None  # the prompt set; None: held-out rows
+    real: Path | None  # cache folder with held-out.parquet and real.parquet; None: no real images to compare with
+    data_digest: str  # of the held-out data, or of the prompt set
     max_prompts: int | None
+    protocol: Protocol
+    images_per_prompt: int  # of best_of_n
+    diversity_prompts: int  # of single: so many prompts get `diversity_images` pictures each
+    diversity_images: int
+    scheduler: str
     guidance_scale: float
     num_inference_steps: int
     seed: int
     batch_size: int
-    shard_size: int  # held-out images in one file
+    shard_size: int  # pictures in one file, about: all pictures of a prompt stand in one
     shards: tuple[int, ...] | None  # None: all of them
     finish: bool  # after the shards, the numbers of the whole set; every shard must stand then
+    judges: Judges
     scorers: tuple[str, ...]
+    scorers_folder: Path | None  # the published judges' files; None: from the hub
+    hps_version: str
+    hps_antialias: bool
+    scorer_dtype: str
+    max_bad_share: float  # of pictures that cannot be judged
     denoising_draws: int
     device: str
     dtype: str

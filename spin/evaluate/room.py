@@ -1,4 +1,4 @@
-"""A checkpoint -> held-out images -> scores, shard by shard. The same seeds for every model; nothing is scored twice.
+"""A checkpoint -> pictures of prompts -> scores, shard by shard. Equal seeds for every model; nothing is scored twice.
 
 A part that stands is never made again; one that is missing or damaged is. The bits of a picture depend on
 its seed and the batch shape, not on the split into shards.
@@ -7,7 +7,7 @@ its seed and the batch shape, not on the split into shards.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,14 +16,16 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from spin.core.config_rules import SET_METRICS as SET_METRIC_NAMES
 from spin.core.environment import bit_class
-from spin.core.errors import ArtifactError
+from spin.core.errors import ArtifactError, DataError
 from spin.core.layout import EvaluationFolder
 from spin.core.plan import shard_count
 from spin.core.progress import Progress, silent
 from spin.core.schema import (
     DENOISING,
     IMAGE_TYPE,
+    QUARANTINE,
     SCORES,
     SET_METRICS,
     content_digest,
@@ -33,10 +35,10 @@ from spin.core.schema import (
     write_table,
 )
 from spin.core.store import commit, stands, verify
-from spin.evaluate.held_out import HeldOutRow, read_held_out, real_pictures
+from spin.evaluate.asked import Picture, Prompt, pictures_of, read_prompts, real_pictures
+from spin.evaluate.miniature import refuse_strangers
 from spin.evaluate.request import EvaluateRequest, EvaluateResult
-from spin.evaluate.scorers import per_image, refuse_strangers, scorer
-from spin.evaluate.scoring import Features, score_pictures, set_metrics
+from spin.evaluate.scoring import Features, features_of, score_pictures, set_metrics
 from spin.evaluate.shards import (
     Part,
     evaluation_folder,
@@ -44,6 +46,7 @@ from spin.evaluate.shards import (
     named_shards,
     part_identity,
     part_path,
+    prompts_in_shard,
     require_cover,
     set_identity,
 )
@@ -53,7 +56,10 @@ _IMAGE_SCHEMA: Final = image_schema(
     [
         pa.field("prompt_id", pa.string()),
         pa.field("prompt", pa.string()),
+        pa.field("category", pa.string()),
+        pa.field("challenge", pa.string()),
         pa.field("seed", pa.uint64()),
+        pa.field("draw", pa.int32()),
         pa.field("image", IMAGE_TYPE),
     ],
     ["image"],
@@ -64,14 +70,14 @@ def run(request: EvaluateRequest, *, progress: Progress = silent) -> EvaluateRes
     """Make what the named shards lack, then finish where asked to; `progress` hears of images done and to do."""
     start = time.perf_counter()
     torch.set_num_threads(request.threads)
-    rows = read_held_out(request)
-    refuse_strangers(request.scorers, [row.prompt for row in rows])
-    work = _Evaluation(request, evaluation_folder(request), rows)
+    prompts = read_prompts(request)
+    refuse_strangers(request.scorers, [prompt.prompt for prompt in prompts])
+    work = _Evaluation(request, evaluation_folder(request), prompts)
     lacking = {shard: missing_parts(request, shard, check=stands) for shard in named_shards(request, work.shards)}
     missing = {shard: parts for shard, parts in lacking.items() if parts}
-    total, done = sum(len(work.rows_of(shard)) for shard in missing), 0
+    total, done = sum(len(work.pictures_of(shard)) for shard in missing), 0
     for shard, parts in missing.items():
-        count = len(work.rows_of(shard))
+        count = len(work.pictures_of(shard))
         work.make_shard(shard, parts, _within(progress, done, count, total, _passes(request, parts)))
         done += count
         progress(done, total)
@@ -106,7 +112,7 @@ class _Evaluation:
 
     request: EvaluateRequest
     folder: EvaluationFolder
-    rows: Sequence[HeldOutRow]
+    prompts: Sequence[Prompt]
     made: int = 0  # pictures drawn; real ones are taken, not made
     scored: int = 0
     features: dict[int, Features] = field(default_factory=dict)  # of the shards that this call scored
@@ -114,22 +120,25 @@ class _Evaluation:
 
     @property
     def shards(self) -> int:
-        return shard_count(len(self.rows), self.request.shard_size)
+        return shard_count(len(self.prompts), prompts_in_shard(self.request))
 
     @property
     def is_data(self) -> bool:
         return self.request.subject is None
 
-    def rows_of(self, shard: int) -> Sequence[HeldOutRow]:
-        size = self.request.shard_size
-        return self.rows[shard * size : (shard + 1) * size]
+    def prompts_of(self, shard: int) -> Sequence[Prompt]:
+        size = prompts_in_shard(self.request)
+        return self.prompts[shard * size : (shard + 1) * size]
+
+    def pictures_of(self, shard: int) -> Sequence[Picture]:
+        return pictures_of(self.prompts_of(shard))
 
     def make_shard(self, shard: int, parts: Sequence[Part], progress: Progress) -> None:
         """Make the missing `parts`, each committed when it is done."""
         if "images" in parts:
             self._draw(shard, progress)
         # Asked anew: what pictures came decides whether scores stand.
-        if not stands(self.folder.scores(shard), part_identity(self.request, shard, "scores")):
+        if set(missing_parts(self.request, shard, check=stands)) & {"quarantine", "scores"}:
             self._score(shard)
         if "denoising" in parts:
             self._measure(shard, progress)
@@ -140,77 +149,97 @@ class _Evaluation:
         identity = set_identity(self.request, self.shards)
         if stands(self.folder.set_metrics, identity):
             return
-        own = np.concatenate([self._own_features(shard) for shard in range(self.shards)])
-        rows = set_metrics(
-            own,
-            [row.prompt for row in self.rows],
-            self.request.scorers,
-            real=None if self.is_data else self._real_features,
-            batch_size=self.request.batch_size,
-        )
+        self._refuse_bad_pictures()
+        rows: Iterable[dict[str, Any]] = ()
+        if set(self.request.scorers) & set(SET_METRIC_NAMES):
+            own = np.concatenate([self._own_features(shard) for shard in range(self.shards)])
+            real = None if self.is_data or self.request.real is None else self._real_features
+            rows = set_metrics(self.request, own, [prompt.prompt for prompt in self.prompts], real=real)
         metrics = list(rows)
         self._commit(
             self.folder.set_metrics,
             lambda path: write_rows(path, SET_METRICS, metrics),
             "set-metrics",
             identity,
-            images=len(self.rows),
+            images=sum(len(self.pictures_of(shard)) for shard in range(self.shards)),
         )
+
+    def _refuse_bad_pictures(self) -> None:
+        """Raise where more than `max_bad_share` of the pictures cannot be judged."""
+        rejected = [
+            row for shard in range(self.shards) for row in read_table(self.folder.quarantine(shard)).to_pylist()
+        ]
+        pictures = sum(len(self.pictures_of(shard)) for shard in range(self.shards))
+        if len(rejected) <= self.request.max_bad_share * pictures:
+            return
+        first = rejected[0]
+        raise DataError(
+            f"{len(rejected)} of {pictures} pictures cannot be judged; first: {first['origin']}: {first['reason']},"
+            f" {first['detail']}", where=str(self.folder.quarantine(0).parent),
+            fix=f"look at the model, or raise evaluation.max_bad_share from {self.request.max_bad_share:g}",
+        )  # fmt: skip
 
     def _draw(self, shard: int, progress: Progress) -> None:
         """Draw the pictures, or take the real ones."""
-        rows = self.rows_of(shard)
+        pictures = self.pictures_of(shard)
+        drawn: Sequence[bytes | None]
         if self.is_data:
-            pictures = real_pictures(self.request, rows)
+            drawn = real_pictures(self.request, self.prompts_of(shard))
         else:
-            pictures = resident_subject(self.request).draw(rows, self.request, progress)
-            self.made += len(rows)
+            drawn = resident_subject(self.request).draw(pictures, self.request, progress)
+            self.made += len(pictures)
         table = pa.Table.from_pylist(
             [
-                {"prompt_id": r.prompt_id, "prompt": r.prompt, "seed": r.seed, "image": {"bytes": p, "path": None}}
-                for r, p in zip(rows, pictures, strict=True)
+                {
+                    "prompt_id": p.asked.prompt_id, "prompt": p.asked.prompt, "category": p.asked.category,
+                    "challenge": p.asked.challenge, "seed": p.asked.seed, "draw": p.draw,
+                    "image": None if data is None else {"bytes": data, "path": None},
+                }
+                for p, data in zip(pictures, drawn, strict=True)
             ],
             schema=_IMAGE_SCHEMA,
-        )
+        )  # fmt: skip
         self._commit_part(shard, "images", lambda path: write_table(path, table), "evaluation-images")
 
     def _score(self, shard: int) -> None:
-        rows, pictures = self.rows_of(shard), self._pictures(shard)
-        judges = [scorer(name) for name in per_image(self.request.scorers)]
-        found = score_pictures(pictures, rows, judges, batch_size=self.request.batch_size)
+        found = score_pictures(self.request, self.pictures_of(shard), self._drawn(shard))
         self.features[shard] = found.features
-        self.scored += len(rows)
+        self.scored += len(self.pictures_of(shard))
+        self._commit_part(shard, "quarantine", lambda path: write_rows(path, QUARANTINE, found.rejected), "quarantine")
         self._commit_part(shard, "scores", lambda path: write_rows(path, SCORES, found.rows), "scores")
 
     def _measure(self, shard: int, progress: Progress) -> None:
         """Error on fixed (image, t, noise) draws."""
-        errors = list(resident_subject(self.request).measure(self.rows_of(shard), self.request, progress))
+        errors = list(resident_subject(self.request).measure(self.prompts_of(shard), self.request, progress))
         self._commit_part(shard, "denoising", lambda path: write_rows(path, DENOISING, errors), "denoising")
 
-    def _pictures(self, shard: int) -> list[bytes]:
-        """A shard's pictures as they stand, one for each of its rows."""
+    def _drawn(self, shard: int) -> list[bytes | None]:
+        """A shard's pictures as they stand; None where the model gave none."""
         path = self.folder.images(shard)
         verify(path)
-        table = read_table(path, ["prompt_id", "image"])
-        if table["prompt_id"].to_pylist() != [row.prompt_id for row in self.rows_of(shard)]:
+        table = read_table(path, ["prompt_id", "draw", "image"])
+        expected = [(picture.asked.prompt_id, picture.draw) for picture in self.pictures_of(shard)]
+        if list(zip(table["prompt_id"].to_pylist(), table["draw"].to_pylist(), strict=True)) != expected:
             raise ArtifactError(
                 "does not hold the prompts of its shard", where=str(path), fix="delete it; it is made again"
             )
-        return [image["bytes"] for image in table["image"].to_pylist()]
+        return [None if image is None else image["bytes"] for image in table["image"].to_pylist()]
 
     def _own_features(self, shard: int) -> Features:
-        return self.features[shard] if shard in self.features else self._features(self._pictures(shard), shard)
+        if shard in self.features:
+            return self.features[shard]
+        firsts = zip(self.pictures_of(shard), self._drawn(shard), strict=True)
+        return features_of(self.request, [data for picture, data in firsts if picture.draw == 0 and data is not None])
 
     def _real_features(self) -> Features:
         shards = range(self.shards)
-        return np.concatenate([self._features(real_pictures(self.request, self.rows_of(s)), s) for s in shards])
-
-    def _features(self, pictures: Sequence[bytes], shard: int) -> Features:
-        return score_pictures(pictures, self.rows_of(shard), (), batch_size=self.request.batch_size).features
+        return np.concatenate(
+            [features_of(self.request, real_pictures(self.request, self.prompts_of(shard))) for shard in shards]
+        )
 
     def _commit_part(self, shard: int, part: Part, write: Callable[[Path], None], kind: str) -> None:
         identity = part_identity(self.request, shard, part)
-        self._commit(part_path(self.folder, shard, part), write, kind, identity, images=len(self.rows_of(shard)))
+        self._commit(part_path(self.folder, shard, part), write, kind, identity, images=len(self.pictures_of(shard)))
 
     def _commit(
         self, path: Path, write: Callable[[Path], None], kind: str, identity: dict[str, Any], *, images: int

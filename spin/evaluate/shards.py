@@ -1,25 +1,28 @@
 """Which files an evaluation is made of, what each is made from, and which of them are missing; no torch.
 
-A shard is `shard_size` held-out rows in the order of the data: their pictures, the scores of those, and a
-model's denoising error. The numbers of the whole set are one file, made from every shard's pictures.
+A shard is some prompts in their order, about `shard_size` pictures: the pictures, their scores, those that cannot
+be judged, and where there are real images, a model's denoising error on them. The numbers of the whole set are one
+file, made from every shard's pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from spin.core.config_rules import JUDGES
 from spin.core.errors import ArtifactError
 from spin.core.layout import EvaluationFolder, RunsRoot
 from spin.core.plan import identity_hash
 from spin.core.plan import shard_count as count_shards
 from spin.core.store import is_whole, read_manifest
-from spin.evaluate.held_out import read_held_out
+from spin.evaluate.asked import read_prompts
+from spin.evaluate.pins import judge_version
 from spin.evaluate.request import EvaluateRequest
 from spin.miniature.judge_weights import judges_digest
 
-Part = Literal["images", "scores", "denoising"]
+Part = Literal["images", "quarantine", "scores", "denoising"]
 Identity = dict[str, Any]
 Check = Callable[[Path, Identity], bool]  # `looks_whole`, or the store's `stands`, which hashes every byte
 
@@ -32,13 +35,31 @@ def looks_whole(artifact: Path, identity: Identity) -> bool:
 def evaluation_folder(request: EvaluateRequest) -> EvaluationFolder:
     """Where an evaluation stands: a function of what is evaluated and how, shared by runs."""
     settings = identity_hash(sorted(_settings(request).items()))[:12]
-    benchmark = f"{request.data_digest[:8]}-{request.split}"
-    return RunsRoot(request.runs_root).evaluation(request.subject_digest, benchmark, "single", settings)
+    # The digest first: a name in the middle of a path may hold dots.
+    benchmark = f"{request.data_digest[:8]}-{request.benchmark}"
+    return RunsRoot(request.runs_root).evaluation(request.subject_digest, benchmark, request.protocol, settings)
+
+
+def prompts_in_shard(request: EvaluateRequest) -> int:
+    """Prompts of one shard: so many that their pictures are about `shard_size`."""
+    pictures = request.images_per_prompt if request.protocol == "best_of_n" else 1
+    return max(1, request.shard_size // pictures)
 
 
 def shard_count(request: EvaluateRequest) -> int:
-    """Number of shards of the whole evaluation; counts the verified held-out rows."""
-    return count_shards(len(read_held_out(request)), request.shard_size)
+    """Number of shards of the whole evaluation; counts the verified prompts."""
+    return count_shards(len(read_prompts(request)), prompts_in_shard(request))
+
+
+def picture_count(request: EvaluateRequest, shards: Sequence[int]) -> int:
+    """Pictures that these shards hold."""
+    prompts, size = read_prompts(request), prompts_in_shard(request)
+    return sum(prompt.draws for shard in shards for prompt in prompts[shard * size : (shard + 1) * size])
+
+
+def is_measured(request: EvaluateRequest) -> bool:
+    """Whether a model's held-out denoising error is part of the evaluation."""
+    return request.subject is not None and request.real is not None
 
 
 def named_shards(request: EvaluateRequest, count: int) -> tuple[int, ...]:
@@ -67,7 +88,9 @@ def is_finished(request: EvaluateRequest, *, check: Check = looks_whole) -> bool
 
 def missing_parts(request: EvaluateRequest, shard: int, *, check: Check = looks_whole) -> tuple[Part, ...]:
     """What one shard lacks. Scores of lost pictures may still stand: they do where the same pictures come again."""
-    parts: tuple[Part, ...] = ("images", "scores") if request.subject is None else ("images", "scores", "denoising")
+    parts: tuple[Part, ...] = ("images", "quarantine", "scores")
+    if is_measured(request):
+        parts = (*parts, "denoising")
     folder = evaluation_folder(request)
     return tuple(
         part for part in parts if not check(part_path(folder, shard, part), part_identity(request, shard, part))
@@ -76,7 +99,8 @@ def missing_parts(request: EvaluateRequest, shard: int, *, check: Check = looks_
 
 def part_path(folder: EvaluationFolder, shard: int, part: Part) -> Path:
     paths: Mapping[Part, Callable[[int], Path]] = {
-        "images": folder.images, "scores": folder.scores, "denoising": folder.denoising,
+        "images": folder.images, "quarantine": folder.quarantine, "scores": folder.scores,
+        "denoising": folder.denoising,
     }  # fmt: skip
     return paths[part](shard)
 
@@ -84,7 +108,7 @@ def part_path(folder: EvaluationFolder, shard: int, part: Part) -> Path:
 def part_identity(request: EvaluateRequest, shard: int, part: Part) -> Identity:
     """What a part is made from; scores also name the pictures that stand now."""
     identity = {**_evaluation_identity(request), "shard": shard}
-    if part != "scores":
+    if part not in ("scores", "quarantine"):
         return identity
     return {**identity, "images": _content_digest(evaluation_folder(request).images(shard))}
 
@@ -112,14 +136,24 @@ def require_cover(request: EvaluateRequest, count: int) -> None:
 
 def _settings(request: EvaluateRequest) -> Identity:
     names = (
-        "data_digest", "split", "max_prompts", "guidance_scale", "num_inference_steps", "seed", "batch_size",
-        "shard_size", "denoising_draws", "dtype",
+        "data_digest", "benchmark", "max_prompts", "protocol", "images_per_prompt", "diversity_prompts",
+        "diversity_images", "scheduler", "guidance_scale", "num_inference_steps", "seed", "batch_size", "shard_size",
+        "judges", "hps_version", "hps_antialias", "scorer_dtype", "denoising_draws", "dtype",
     )  # fmt: skip
     return {
         **{name: getattr(request, name) for name in names},
         "scorers": list(request.scorers),
-        "judges": judges_digest(),
+        "versions": scorer_versions(request),
+        "real": request.real is not None,
     }
+
+
+def scorer_versions(request: EvaluateRequest) -> dict[str, str]:
+    """Digest of the weights of each judge; of the miniature's all, as some are asked for their vectors only."""
+    if request.judges == "miniature":
+        return dict.fromkeys(JUDGES["miniature"], judges_digest())
+    judges = [name for name in request.scorers if name in JUDGES["published"]]
+    return {name: judge_version(name, request.scorers_folder, hps_version=request.hps_version) for name in judges}
 
 
 def _evaluation_identity(request: EvaluateRequest) -> Identity:

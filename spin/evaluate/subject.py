@@ -8,24 +8,36 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor
 
 from spin.core.layout import RealCache
-from spin.core.plan import padded_batches, prompt_hash, seed_of
+from spin.core.plan import padded_batches, seed_of
 from spin.core.progress import Progress
 from spin.core.store import read_manifest
-from spin.diffusion.checkpoint import latent_scaling, load_schedule, load_solver, load_unet, load_vae, verify_checkpoint
-from spin.diffusion.noise import initial_noise
+from spin.diffusion.checkpoint import (
+    DTYPES,
+    latent_scaling,
+    load_schedule,
+    load_solver,
+    load_unet,
+    load_vae,
+    verify_checkpoint,
+)
+from spin.diffusion.noise import drawn_noise, initial_noise
 from spin.diffusion.objectives import denoising_errors
 from spin.diffusion.pictures import encode_png
-from spin.diffusion.sampler import decode_latents, sample_latents
-from spin.diffusion.text import TextEmbeddings
-from spin.evaluate.held_out import HeldOutRow
+from spin.diffusion.remembering import Remembered
+from spin.diffusion.sampler import decode_unit, sample_latents, to_bytes
+from spin.diffusion.text import PromptEncoder
+from spin.evaluate.asked import Picture, Prompt
 from spin.evaluate.latents import HeldOutLatents
 from spin.evaluate.request import EvaluateRequest
+
+_REMEMBERED: Final = 2048  # prompts: 0.5 GB of SD-1.5's text
 
 
 @dataclass(frozen=True)
@@ -34,8 +46,8 @@ class Subject:
 
     folder: Path
     unet: UNet2DConditionModel
-    text: TextEmbeddings
-    real: RealCache
+    text: Remembered  # through the model's own text encoder
+    real: Path | None  # cache of real images
     device: str
     dtype: str
 
@@ -43,10 +55,16 @@ class Subject:
     def load(cls, request: EvaluateRequest) -> Subject:
         assert request.subject is not None
         verify_checkpoint(request.subject)
-        real = RealCache(request.real)
         unet = load_unet(request.subject, device=request.device, dtype=request.dtype)
-        text = TextEmbeddings.read(real.text, device=request.device, dtype=request.dtype)
-        return cls(request.subject, unet, text, real, request.device, request.dtype)
+        encoder = PromptEncoder.load(request.subject, device=request.device)
+        return cls(
+            request.subject,
+            unet,
+            Remembered(encoder.encode, most=_REMEMBERED),
+            request.real,
+            request.device,
+            request.dtype,
+        )
 
     @cached_property
     def vae(self) -> AutoencoderKL:
@@ -54,32 +72,35 @@ class Subject:
 
     @cached_property
     def latents(self) -> HeldOutLatents:
+        assert self.real is not None
         scaling, shift = latent_scaling(self.folder)
-        return HeldOutLatents.open(self.real.latents, scaling=scaling, shift=shift)
+        return HeldOutLatents.open(RealCache(self.real).latents, scaling=scaling, shift=shift)
 
-    def draw(self, rows: Sequence[HeldOutRow], request: EvaluateRequest, progress: Progress) -> list[bytes]:
-        """A PNG for each row, in batches of one fixed shape."""
-        solver = load_solver(self.folder)
+    def draw(self, pictures: Sequence[Picture], request: EvaluateRequest, progress: Progress) -> list[bytes | None]:
+        """A PNG for each picture, in batches of one fixed shape; None where what the model gave is not finite."""
+        solver = load_solver(self.folder, request.scheduler)
         shape = (self.unet.config.in_channels, self.unet.config.sample_size, self.unet.config.sample_size)
-        pictures: list[bytes] = []
-        for batch in padded_batches(range(len(rows)), request.batch_size):
-            text = self.text.of([prompt_hash(rows[i].prompt) for i in batch])
+        drawn: list[bytes | None] = []
+        for batch in padded_batches(range(len(pictures)), request.batch_size):
+            asked = [pictures[i] for i in batch]
+            text = self._encoded([picture.asked.prompt for picture in asked])
             latents = sample_latents(
                 self.unet,
                 solver,
-                noise=initial_noise([rows[i].seed for i in batch], shape).to(text),
+                noise=drawn_noise([(picture.asked.seed, picture.draw) for picture in asked], shape).to(text),
                 text=text,
-                unconditional=self.text.empty,
+                unconditional=self._encoded([""]),
                 guidance_scale=request.guidance_scale,
                 num_inference_steps=request.num_inference_steps,
             )
-            pictures += [encode_png(pixels) for pixels in decode_latents(self.vae, latents).numpy()]
-            progress(min(len(pictures), len(rows)), len(rows), "drawn")
-        return pictures[: len(rows)]
+            unit = decode_unit(self.vae, latents)
+            finite = unit.isfinite().all(dim=(1, 2, 3)).tolist()
+            pixels = to_bytes(unit.nan_to_num()).numpy()
+            drawn += [encode_png(picture) if whole else None for picture, whole in zip(pixels, finite, strict=True)]
+            progress(min(len(drawn), len(pictures)), len(pictures), "drawn")
+        return drawn[: len(pictures)]
 
-    def measure(
-        self, rows: Sequence[HeldOutRow], request: EvaluateRequest, progress: Progress
-    ) -> Iterator[dict[str, Any]]:
+    def measure(self, rows: Sequence[Prompt], request: EvaluateRequest, progress: Progress) -> Iterator[dict[str, Any]]:
         """Denoising error on fixed (image, t, noise) draws, a row of DENOISING each.
 
         The paper's own convergence criterion; it needs no judge. Noise and t are functions of the image and
@@ -92,7 +113,7 @@ class Subject:
             picked = [draws[i] for i in batch]
             seeds = [seed_of("denoising", rows[row].prompt_id, draw) for row, draw in picked]
             timesteps = torch.tensor([seed % schedule.steps for seed in seeds], device=request.device)
-            text = self.text.of([prompt_hash(rows[row].prompt) for row, _ in picked])
+            text = self._encoded([rows[row].prompt for row, _ in picked])
             noise = initial_noise(seeds, tuple(latents.shape[1:])).to(text)
             clean = latents[[row for row, _ in picked]].to(text)
             with torch.no_grad():
@@ -101,6 +122,9 @@ class Subject:
             for (row, draw), t, error in list(zip(picked, timesteps.tolist(), errors.tolist(), strict=True))[:fresh]:
                 yield {"prompt_id": rows[row].prompt_id, "draw": draw, "timestep": t, "error": error}
             progress(min((start + 1) * request.batch_size, len(draws)), len(draws), "denoised")
+
+    def _encoded(self, prompts: Sequence[str]) -> Tensor:
+        return self.text.of(prompts).to(self.device, DTYPES[self.dtype])
 
 
 _resident: dict[tuple[object, ...], Subject] = {}  # one slot: shards come in calls of their own
@@ -117,9 +141,8 @@ def resident_subject(request: EvaluateRequest) -> Subject:
 
 def _key(request: EvaluateRequest) -> tuple[object, ...]:
     """All that loading depends on."""
-    real = RealCache(request.real)
-    manifests = [read_manifest(path) for path in (real.text, real.latents)]
+    latents = None if request.real is None else read_manifest(RealCache(request.real).latents)
     return (
         request.subject, request.subject_digest, request.device, request.dtype, request.real,
-        *(None if manifest is None else manifest.content_digest for manifest in manifests),
+        None if latents is None else latents.content_digest,
     )  # fmt: skip

@@ -25,10 +25,12 @@ ALL = ("alignment", "aesthetic", "attributes", "frechet", "frechet_clean", "dive
 def request_for(world: World, folder: Path) -> EvaluateRequest:
     """The base on six test prompts, two solver steps, batches of four, all in one shard."""
     return EvaluateRequest(
-        runs_root=folder / "runs", subject=world.base, subject_digest=world.base_digest, prompts=world.prompts,
-        real=world.cache.path, data_digest="d" * 64, split="test", max_prompts=6, guidance_scale=3.0,
-        num_inference_steps=2, seed=5, batch_size=4, shard_size=1000, shards=None, finish=True, scorers=ALL,
-        denoising_draws=3, device="cpu", dtype="float32", threads=1,
+        runs_root=folder / "runs", subject=world.base, subject_digest=world.base_digest, benchmark="test",
+        prompts=None, real=world.cache.path, data_digest="d" * 64, max_prompts=6, protocol="single",
+        images_per_prompt=3, diversity_prompts=0, diversity_images=3, scheduler="dpmsolver++", guidance_scale=3.0,
+        num_inference_steps=2, seed=5, batch_size=4, shard_size=1000, shards=None, finish=True, judges="miniature",
+        scorers=ALL, scorers_folder=None, hps_version="v2.0", hps_antialias=True, scorer_dtype="float32",
+        max_bad_share=0.5, denoising_draws=3, device="cpu", dtype="float32", threads=1,
     )  # fmt: skip
 
 

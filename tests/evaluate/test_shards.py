@@ -34,6 +34,7 @@ from tests.world import World, fingerprint
 
 Evaluated = tuple[EvaluateRequest, EvaluateResult]
 Copy = tuple[EvaluateRequest, EvaluationFolder]
+PARTS = ("images", "quarantine", "scores", "denoising")
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,8 @@ def test_the_number_of_shards_is_that_of_the_rows_of_the_split(
 
 def test_before_anything_is_made_every_shard_is_missing(ask: Ask, ask_data: Ask) -> None:
     assert missing_shards(ask(shard_size=4)) == (0, 1)
-    assert missing_parts(ask(shard_size=4), 1) == ("images", "scores", "denoising")
-    assert missing_parts(ask_data(shard_size=4), 1) == ("images", "scores")
+    assert missing_parts(ask(shard_size=4), 1) == ("images", "quarantine", "scores", "denoising")
+    assert missing_parts(ask_data(shard_size=4), 1) == ("images", "quarantine", "scores")
     assert not is_finished(ask(shard_size=4))
     assert not evaluation_folder(ask()).path.exists()
 
@@ -78,7 +79,7 @@ def test_a_finished_evaluation_lacks_nothing_whichever_shards_are_named(split: E
     assert fingerprint(split.runs_root) == before
 
 
-@pytest.mark.parametrize("part", ["images", "scores", "denoising"])
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("loss", ["file", "manifest", "both", "cut"])
 def test_a_shard_with_a_lost_part_is_missing(copy: Copy, part: str, loss: str) -> None:
     request, folder = copy
@@ -94,14 +95,14 @@ def test_a_shard_with_a_lost_part_is_missing(copy: Copy, part: str, loss: str) -
     assert missing_parts(request, 0) == ()
     # scores cannot be told to be of pictures that no manifest names
     unnamed = part == "images" and loss in ("manifest", "both")
-    assert missing_parts(request, 1) == (("images", "scores") if unnamed else (part,))
+    assert missing_parts(request, 1) == (("images", "quarantine", "scores") if unnamed else (part,))
     assert not is_finished(request)
 
 
 def test_a_damaged_manifest_is_a_missing_part_and_no_error(copy: Copy) -> None:
     request, folder = copy
     manifest_path(folder.images(0)).write_text("{")
-    assert missing_parts(request, 0) == ("images", "scores")
+    assert missing_parts(request, 0) == ("images", "quarantine", "scores")
     assert not is_finished(request)
 
 
@@ -128,14 +129,14 @@ def test_a_shard_under_the_name_of_another_is_missing(copy: Copy) -> None:
         discard(path)
         shutil.copy(other, path)
         shutil.copy(manifest_path(other), manifest_path(path))
-    assert missing_parts(request, 1) == ("images", "scores")
+    assert missing_parts(request, 1) == ("images", "quarantine", "scores")
 
 
 def test_the_room_commits_under_the_identities_that_are_computed_here(split: EvaluateRequest) -> None:
     folder = evaluation_folder(split)
     digests = []
     for shard in (0, 1):
-        manifests = {part: read_manifest(getattr(folder, part)(shard)) for part in ("images", "scores", "denoising")}
+        manifests = {part: read_manifest(getattr(folder, part)(shard)) for part in PARTS}
         assert {part: dict(m.identity) for part, m in manifests.items()} == {
             part: part_identity(split, shard, part) for part in manifests
         }
@@ -160,7 +161,7 @@ def test_an_unknown_shard_names_those_that_there_are(ask: Ask, shard: int) -> No
 
 def test_a_split_without_rows_is_one_clear_line(ask: Ask) -> None:
     with pytest.raises(DataError, match=r"held-out\.parquet: no rows in split 'nothing'; raise data\.held_out_share"):
-        missing_shards(ask(split="nothing"))
+        missing_shards(ask(benchmark="nothing"))
 
 
 def test_damaged_held_out_images_are_not_counted(ask: Ask, world: World, tmp_path: Path) -> None:
@@ -192,8 +193,9 @@ def test_planning_needs_no_torch(copy: Copy, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"seed": 6}, {"guidance_scale": 1.0}, {"num_inference_steps": 3}, {"split": "validation"}, {"max_prompts": 7},
-        {"denoising_draws": 4}, {"batch_size": 5}, {"shard_size": 5}, {"dtype": "bfloat16"},
+        {"seed": 6}, {"guidance_scale": 1.0}, {"num_inference_steps": 3}, {"benchmark": "validation"},
+        {"max_prompts": 7}, {"denoising_draws": 4}, {"protocol": "best_of_n"}, {"scheduler": "pndm"},
+        {"hps_version": "v2.1"}, {"hps_antialias": False}, {"scorer_dtype": "bfloat16"}, {"diversity_prompts": 1}, {"batch_size": 5}, {"shard_size": 5}, {"dtype": "bfloat16"},
         {"scorers": ("alignment",)}, {"data_digest": "e" * 64}, {"subject_digest": "f" * 64},
     ],
 )  # fmt: skip
@@ -213,7 +215,7 @@ def test_the_judges_digest_stands_in_folder_and_identity(
     request, result = evaluated
     manifest = read_manifest(EvaluationFolder(result.folder).scores(0))
     assert manifest is not None
-    assert manifest.identity["settings"]["judges"] == judges_digest()
+    assert manifest.identity["settings"]["versions"]["alignment"] == judges_digest()
     assert manifest.identity["subject"] == request.subject_digest
     before = evaluation_folder(ask()).path
     monkeypatch.setattr(shards, "judges_digest", lambda: "other judges")

@@ -19,7 +19,7 @@ from spin.core.schema import content_digest, read_table, read_tensors, write_tab
 from spin.core.store import commit, discard
 from spin.diffusion.text import prompt_hash
 from spin.evaluate import subject
-from spin.evaluate.held_out import read_held_out
+from spin.evaluate.asked import read_prompts
 from spin.evaluate.request import EvaluateRequest, EvaluateResult
 from spin.evaluate.room import run
 from spin.evaluate.shards import evaluation_folder
@@ -61,7 +61,7 @@ def test_the_error_of_a_row_is_the_mean_squared_error_of_epsilon_worked_by_hand(
 ) -> None:
     request, result = evaluated
     row = read_table(EvaluationFolder(result.folder).denoising(0)).to_pylist()[7]  # third prompt, second draw
-    prompt = read_held_out(request)[2]
+    prompt = read_prompts(request)[2]
     assert (row["prompt_id"], row["draw"]) == (prompt.prompt_id, 1)
     real, text = read_table(world.cache.latents), read_table(world.cache.text)
     index = real["sample_id"].to_pylist().index(prompt.prompt_id)
@@ -106,10 +106,10 @@ def test_a_subject_stays_until_another_one_comes(ask: Ask, other: dict[str, Any]
         assert len(loads) == 6
         resident_subject(ask(subject_digest="another", real=tmp_path / "real"))
         assert len(loads) == 6
-        text = RealCache(tmp_path / "real").text
-        table = read_table(text)
-        discard(text)
-        commit(text, lambda path: write_table(path, table.slice(0, 400)), kind="text", digest=content_digest)
+        latents = RealCache(tmp_path / "real").latents
+        table = read_table(latents)
+        discard(latents)
+        commit(latents, lambda path: write_table(path, table.slice(0, 20)), kind="real", digest=content_digest)
         resident_subject(ask(subject_digest="another", real=tmp_path / "real"))
         assert len(loads) == 7
     assert len(subject._resident) == 1
