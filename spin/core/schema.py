@@ -48,8 +48,14 @@ SCORES: Final = pa.schema(
     [
         ("prompt_id", pa.string()),
         ("prompt", pa.string()),
-        ("seed", pa.uint64()),
+        ("category", pa.string()),  # of the benchmark (PartiPrompts' category, HPSv2's style); null where it has none
+        ("challenge", pa.string()),  # PartiPrompts only
+        ("seed", pa.uint64()),  # of the one generator that all pictures of the prompt come from
+        ("draw", pa.int32()),  # number of the picture among those of its prompt
+        ("checkpoint", pa.string()),  # digest of the model; data-... for real images
         ("scorer", pa.string()),
+        ("version", pa.string()),  # digest of the scorer's weights
+        ("settings", pa.string()),  # JSON: what else moves this scorer's numbers, such as hps_version
         ("score", pa.float64()),
     ]
 )
