@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
-from spin.core.comparison import SampleSize, WinRate, sample_size, win_rate
+from spin.core.comparison import sample_size, win_rate
 from spin.core.plan import seed_of
 from spin.core.statistics import Estimate, median, percentile_interval, resampled_means
 from spin.report.reading import Run, Stage
@@ -46,26 +45,18 @@ _DIGITS: Final = {"hpsv2": 4, "image_reward": 3, AVERAGE: 3, Z_AVERAGE: 3}  # as
 _LOWER_IS_BETTER: Final = frozenset({"frechet", "frechet_clean", DENOISING})
 
 
-@dataclass(frozen=True)
-class Duel:
-    """One model against another, by metric."""
+def score_rows(run: Run, subjects: list[Subject] | None = None) -> tuple[ScoreRow, ...]:
+    """The whole table: the real images first, then base, SFT and iterations as they are recorded.
 
-    against: Against
-    opponent: str
-    differences: Mapping[str, Estimate]
-    wins: Mapping[str, WinRate]
-    missing: Mapping[str, int]
-    sizes: Mapping[str, SampleSize]
-
-
-def score_rows(run: Run) -> tuple[ScoreRow, ...]:
-    """The whole table: the real images first, then base, SFT and iterations as they are recorded."""
-    subjects = subjects_of(run)
+    Args:
+        subjects: of this run, where they are at hand.
+    """
+    subjects = subjects_of(run) if subjects is None else subjects
     columns = columns_of(subjects)
     rows = []
     for subject in subjects:
         means = _estimates(subject.values, seed=seed_of("mean", run.record.get("seed"), subject.name))
-        duels = [_duel(run, against, subject, other) for against, other in _opponents(run, subject, subjects)]
+        duels = [compare(run, against, subject, other) for against, other in opponents(run, subject, subjects)]
         cells = tuple(_cell(column, subject, subjects, means, duels) for column in columns)
         rows.append(ScoreRow(subject.name, subject.label, cells))
     return tuple(rows)
@@ -129,7 +120,7 @@ def _digits(size: float) -> int:
     return 2 if size >= 1 else 3 if size >= 0.1 else 5
 
 
-def _opponents(run: Run, subject: Subject, subjects: list[Subject]) -> list[tuple[Against, Subject]]:
+def opponents(run: Run, subject: Subject, subjects: list[Subject]) -> list[tuple[Against, Subject]]:
     """Whom a model is compared with; the base and the data with nobody."""
     stage = subject.stage
     if stage is None or stage is run.stages[0]:
@@ -145,11 +136,14 @@ def _opponents(run: Run, subject: Subject, subjects: list[Subject]) -> list[tupl
 
 
 def _cell(
-    column: Column, subject: Subject, subjects: list[Subject], means: Mapping[str, Estimate], duels: list[Duel]
+    column: Column,
+    subject: Subject,
+    subjects: list[Subject],
+    means: Mapping[str, Estimate],
+    duels: list[dict[str, Comparison]],
 ) -> Cell:
     middle = _median(column, subject)
     models = [other for other in subjects if other.stage is not None]
-    compared = [duel for duel in duels if column.per_prompt and column.metric in duel.differences]
     is_model = subject.stage is not None
     return Cell(
         column=column,
@@ -157,7 +151,7 @@ def _cell(
         median=middle,
         best=is_model and _is_best(column, _plain_mean(column, subject), [_plain_mean(column, m) for m in models]),
         best_median=is_model and _is_best(column, middle, [_median(column, m) for m in models]),
-        comparisons=tuple(_comparison(column.metric, duel) for duel in compared),
+        comparisons=tuple(duel[column.metric] for duel in duels if column.metric in duel),
     )
 
 
@@ -188,18 +182,8 @@ def _is_best(column: Column, value: float | None, among: list[float | None]) -> 
     return value == (min(present) if column.lower_is_better else max(present))
 
 
-def _comparison(metric: str, duel: Duel) -> Comparison:
-    return Comparison(
-        duel.against,
-        duel.opponent,
-        duel.differences[metric],
-        duel.wins.get(metric),
-        duel.missing.get(metric, 0),
-        duel.sizes.get(metric),
-    )
-
-
-def _duel(run: Run, against: Against, subject: Subject, other: Subject) -> Duel:
+def compare(run: Run, against: Against, subject: Subject, other: Subject) -> dict[str, Comparison]:
+    """One model against another on the prompts they share, by metric."""
     pairs = {metric: shared_values(metric, subject, other) for metric in subject.values}
     differences = {
         metric: {p: a - b for p, a, b in zip(prompts, mine, theirs, strict=True)}
@@ -207,14 +191,18 @@ def _duel(run: Run, against: Against, subject: Subject, other: Subject) -> Duel:
         if prompts
     }
     evaluated = len(subject.prompts | other.prompts)
-    return Duel(
-        against,
-        other.label,
-        differences=_estimates(differences, seed=_duel_seed(run, subject.name, other.name)),
-        wins={metric: win_rate(*pairs[metric][1:]) for metric in differences if metric != DENOISING},
-        missing={metric: evaluated - len(pairs[metric][0]) for metric in differences if metric != DENOISING},
-        sizes={metric: sample_size(list(d.values())) for metric, d in differences.items() if len(d) > 1},
-    )
+    found = _estimates(differences, seed=_duel_seed(run, subject.name, other.name))
+    return {
+        metric: Comparison(
+            against,
+            other.label,
+            found[metric],
+            wins=None if metric == DENOISING else win_rate(*pairs[metric][1:]),
+            missing=0 if metric == DENOISING else evaluated - len(by_prompt),
+            size=sample_size(list(by_prompt.values())) if len(by_prompt) > 1 else None,
+        )
+        for metric, by_prompt in differences.items()
+    }
 
 
 def shared_values(metric: str, subject: Subject, other: Subject) -> tuple[list[str], list[float], list[float]]:
