@@ -1,4 +1,4 @@
-"""Numbers with their uncertainty: means, paired differences, win rates, and distances of sets of pictures.
+"""Numbers with their uncertainty: means, paired differences, and distances of sets of pictures.
 
 The prompt is the unit of resampling: two models are compared on the same prompts, so a prompt that is
 hard for both does not widen the interval. Intervals are per metric and unadjusted.
@@ -13,7 +13,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import pdist
-from scipy.stats import norm
 
 Floats = npt.NDArray[np.float64]
 Values = Sequence[float] | Floats
@@ -31,16 +30,16 @@ class Estimate:
 
 
 def mean(values: Values) -> float:
-    return float(np.mean(_vector(values)))
+    return float(np.mean(as_vector(values)))
 
 
 def median(values: Values) -> float:
-    return float(np.median(_vector(values)))
+    return float(np.median(as_vector(values)))
 
 
 def mean_interval(values: Values, *, seed: int, resamples: int = 10_000, level: float = 0.95) -> Estimate:
     """Mean over prompts with its percentile bootstrap interval."""
-    array = _vector(values)
+    array = as_vector(values)
     low, high = percentile_interval(resampled_means(array, seed=seed, resamples=resamples), level=level)
     return Estimate(float(array.mean()), float(low), float(high))
 
@@ -57,35 +56,8 @@ def paired_difference(a: Values, b: Values, *, seed: int, resamples: int = 10_00
     Returns:
         Estimate in the metric's unit. Where a equals b it is 0 [0, 0].
     """
-    first, second = _pair(a, b)
+    first, second = as_pair(a, b)
     return mean_interval(first - second, seed=seed, resamples=resamples, level=level)
-
-
-def win_rate(a: Values, b: Values, *, level: float = 0.95) -> Estimate:
-    """Share of prompts on which a scores above b, a tie counting one half; Wilson's interval (1927).
-
-        p = (wins + ties / 2) / N,   centre = (p + z^2 / 2N) / (1 + z^2 / N)
-        half = z / (1 + z^2 / N) * sqrt(p (1 - p) / N + z^2 / 4N^2)
-
-    Args:
-        a, b: one value per prompt in the same order, (N,); higher wins.
-
-    Returns:
-        Estimate in 0..1. With 8 wins of 10: 0.8 [0.490, 0.943].
-    """
-    first, second = _pair(a, b)
-    share, count = float(_wins(first, second).mean()), len(first)
-    z = float(norm.ppf(0.5 + level / 2))
-    spread = 1 + z * z / count
-    centre = (share + z * z / (2 * count)) / spread
-    half = z / spread * float(np.sqrt(share * (1 - share) / count + z * z / (4 * count * count)))
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
-
-
-def paired_win_rate(a: Values, b: Values, *, seed: int, resamples: int = 10_000, level: float = 0.95) -> Estimate:
-    """Win rate of a over b with a bootstrap over prompts: tighter than Wilson's where many prompts are ties."""
-    first, second = _pair(a, b)
-    return mean_interval(_wins(first, second), seed=seed, resamples=resamples, level=level)
 
 
 def distinguishable(estimate: Estimate, *, from_value: float = 0.0) -> bool:
@@ -167,18 +139,16 @@ def _root(covariance: npt.NDArray[Any]) -> Floats:
     return np.asarray((vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T)
 
 
-def _wins(a: Floats, b: Floats) -> Floats:
-    return np.asarray((a > b) + 0.5 * (a == b), float)
-
-
-def _pair(a: Values, b: Values) -> tuple[Floats, Floats]:
-    first, second = _vector(a), _vector(b)
+def as_pair(a: Values, b: Values) -> tuple[Floats, Floats]:
+    """Two lists of values of the same prompts."""
+    first, second = as_vector(a), as_vector(b)
     if len(first) != len(second):
         raise ValueError(f"paired values differ in number: {len(first)} and {len(second)}")
     return first, second
 
 
-def _vector(values: Values) -> Floats:
+def as_vector(values: Values) -> Floats:
+    """One value per prompt, (N,), N at least 1."""
     array = np.asarray(values, float)
     if array.ndim != 1 or not len(array):
         raise ValueError(f"expected one value per prompt, at least one; got shape {array.shape}")

@@ -8,7 +8,7 @@ from spin.core.gate import Evidence, opposite
 from spin.core.statistics import Estimate
 from spin.report.reading import Run
 from spin.report.request import ScoreRow
-from spin.report.scoring import DENOISING, convergence
+from spin.report.scoring import convergence
 
 
 def gather(run: Run, rows: Sequence[ScoreRow]) -> Iterator[Evidence]:
@@ -26,5 +26,5 @@ def _gains(row: ScoreRow) -> dict[str, Estimate]:
         cell.column.metric: opposite(found.difference) if cell.column.lower_is_better else found.difference
         for cell in row.cells
         for found in cell.comparisons
-        if found.against == "previous" and cell.column.metric != DENOISING
+        if found.against == "previous" and cell.column.kind == "judge"
     }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from spin.core.comparison import WinRate
 from spin.core.statistics import Estimate, distinguishable
 from spin.report.request import Column, Comparison
 
 MINUS: Final = "\N{MINUS SIGN}"
 NOTHING: Final = "\N{EN DASH}"
+INDISTINCT: Final = "not distinguishable"
 
 
 def number(value: float | None, digits: int) -> str:
@@ -44,8 +47,14 @@ def share(value: float) -> str:
     return f"{100 * value:.0f} %"
 
 
-def wins(estimate: Estimate) -> str:
-    return f"{share(estimate.value)} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
+def wins(found: WinRate) -> str:
+    """Share of prompts won with its interval: 80 % [49, 94]."""
+    return f"{share(found.share.value)} [{100 * found.share.low:.0f}, {100 * found.share.high:.0f}]"
+
+
+def tally(found: WinRate) -> str:
+    """Prompts won, tied and lost: 8 / 0 / 2."""
+    return f"{found.wins} / {found.ties} / {found.losses}"
 
 
 def outcome(column: Column, comparison: Comparison) -> str:
@@ -53,6 +62,22 @@ def outcome(column: Column, comparison: Comparison) -> str:
     if not distinguishable(comparison.difference):
         return "same"
     return "better" if (comparison.difference.value < 0) == column.lower_is_better else "worse"
+
+
+def told(column: Column, comparison: Comparison) -> str:
+    """A difference, and in words where it is none."""
+    said = difference(column, comparison.difference)
+    return f"{said}, {INDISTINCT}" if outcome(column, comparison) == "same" else said
+
+
+def column_name(column: Column) -> str:
+    """The title inside a sentence."""
+    keeps = column.metric.startswith("frechet") or any(letter.isupper() for letter in column.title[1:])
+    return column.title if keeps else column.title.lower()
+
+
+def listed(items: Sequence[str], *, last: str = "and") -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {last} {items[-1]}"
 
 
 def duration(seconds: float) -> str:

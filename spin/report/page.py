@@ -10,21 +10,24 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from spin.report import figures
+from spin.report.advice import advise
+from spin.report.alarm import alarms
 from spin.report.figures import difference, level, outcome
 from spin.report.pictures import Grid
 from spin.report.plots import noise_curves, score_curves, win_bars
 from spin.report.provenance import Spent, config_lines, lineage, prompt_count, protocol, time_shares, time_spent
 from spin.report.reading import Run
 from spin.report.request import Against, Column, Comparison, ScoreRow
-from spin.report.scoring import DATA, DENOISING, RESAMPLES, convergence
+from spin.report.scoring import RESAMPLES, convergence
 from spin.report.stages import unfinished
+from spin.report.subjects import DATA, DENOISING, averaged
 from spin.report.training_plots import held_out_curves, training_curves
 from spin.report.verdict import against_start, final_row
 
 _AGAINST: Final[tuple[tuple[Against, str], ...]] = (
     ("previous", "the previous model"), ("base", "the base model"), ("start", "the start of the game"),
 )  # fmt: skip
-_WORDS: Final = {"better": "better", "worse": "worse", "same": "not distinguishable"}
+_WORDS: Final = {"better": "better", "worse": "worse", "same": figures.INDISTINCT}
 
 
 def render_page(*, run: Run, rows: Sequence[ScoreRow], verdict: str, grid: Grid | None) -> str:
@@ -44,7 +47,8 @@ def _context(run: Run, rows: Sequence[ScoreRow], verdict: str, grid: Grid | None
         "js": Markup(_asset("page.js")),  # noqa: S704
         "run": run, "record": run.record, "verdict": verdict, "status": unfinished(run), "tiles": _tiles(rows, spent),
         "columns": columns, "rows": rows, "data": DATA, "level": level, "nothing": figures.NOTHING,
-        "interval": figures.interval, "comparisons": _comparisons(columns, rows), "resamples": RESAMPLES,
+        "interval": figures.interval, "comparisons": _comparisons(columns, rows), "alarms": alarms(rows),
+        "largest": _largest(columns, rows), "reach": advise(rows), "resamples": RESAMPLES,
         "protocol": protocol(run), "prompts": prompt_count(run), "curves": score_curves(rows), "bars": win_bars(rows),
         "training": training_curves(run.stages), "held_out": held_out_curves(run.stages),
         "noise": noise_curves(run.stages), "convergence": _convergence(run, columns), "grid": grid,
@@ -59,7 +63,7 @@ def _tiles(rows: Sequence[ScoreRow], spent: Sequence[Spent]) -> list[dict[str, s
     final = final_row(rows)
     tiles = []
     for cell in final.cells if final else ():
-        if cell.mean is None:
+        if cell.mean is None or cell.column.kind == "average":
             continue
         comparison = against_start(cell)
         note, tone = cell.column.direction, "plain"
@@ -74,6 +78,18 @@ def _tiles(rows: Sequence[ScoreRow], spent: Sequence[Spent]) -> list[dict[str, s
         note = f"{figures.count(sampled)} images sampled" if sampled else "whole run"
         tiles.append({"title": "Time", "value": figures.duration(seconds), "note": note, "tone": "plain"})
     return tiles
+
+
+def _largest(columns: Sequence[Column], rows: Sequence[ScoreRow]) -> tuple[str, float] | None:
+    """Title of the judge that makes up most of the plain average of the first model, and its share of it."""
+    model = next((row for row in rows if row.name != DATA), None)
+    judges = averaged([column.metric for column in columns if column.kind == "judge"])
+    cells = [cell for cell in model.cells if cell.column.metric in judges and cell.mean] if model else []
+    levels = {cell.column.title: abs(cell.mean.value) for cell in cells if cell.mean}
+    if not levels or not sum(levels.values()):
+        return None
+    title = max(levels, key=lambda name: levels[name])
+    return title, levels[title] / sum(levels.values())
 
 
 def _comparisons(columns: Sequence[Column], rows: Sequence[ScoreRow]) -> list[dict[str, Any]]:
@@ -97,10 +113,13 @@ def _shown(column: Column, comparison: Comparison | None) -> dict[str, str] | No
     if comparison is None:
         return None
     tone = outcome(column, comparison)
-    wins = "" if comparison.wins is None else figures.wins(comparison.wins)
+    wins, tally = (
+        ("", "") if comparison.wins is None else (figures.wins(comparison.wins), figures.tally(comparison.wins))
+    )
     value = figures.signed(column, comparison.difference.value)
     bounds = figures.interval(column, comparison.difference)
-    return {"value": value, "interval": bounds, "tone": tone, "word": _WORDS[tone], "wins": wins}
+    return {"value": value, "interval": bounds, "tone": tone, "word": _WORDS[tone], "wins": wins, "tally": tally,
+            "missing": str(comparison.missing or "")}  # fmt: skip
 
 
 def _convergence(run: Run, columns: Sequence[Column]) -> list[dict[str, str]]:

@@ -17,6 +17,7 @@ from spin.core import store
 from spin.core.errors import ArtifactError
 from spin.core.plan import identity_hash
 from spin.report.reading import Evaluation, Run, shards
+from spin.report.subjects import chosen_draws
 
 PROMPTS: Final = 12
 PIXEL_ART: Final = 96  # a side up to this is shown with sharp pixels
@@ -110,29 +111,33 @@ def _captions(evaluation: Evaluation) -> dict[str, str]:
 
 
 def _pictures(evaluation: Evaluation, prompts: Collection[str]) -> dict[str, Picture]:
-    """The picture of each prompt with the smallest seed; models share seeds, so the same noise."""
+    """The picture of each prompt that is judged, of the smallest seed; models share seeds, so the same noise."""
     assert evaluation.folder is not None
-    best: dict[str, tuple[int, Any]] = {}
+    kept = chosen_draws(evaluation)
+    best: dict[str, tuple[int, int, Any]] = {}
     for shard in shards(evaluation.folder.images(0).parent):
-        table = _read(shard, ["prompt_id", "seed", "image"], only=("prompt_id", prompts))
+        table = _read(shard, ["prompt_id", "seed", "draw", "image"], only=("prompt_id", prompts))
         for row in table.to_pylist() if table is not None else []:
-            if row["prompt_id"] not in best or row["seed"] < best[row["prompt_id"]][0]:
-                best[row["prompt_id"]] = (row["seed"], row["image"])
+            prompt, seed, draw = row["prompt_id"], row["seed"], row.get("draw") or 0
+            if draw == kept.get(prompt, 0) and (prompt not in best or seed < best[prompt][0]):
+                best[prompt] = (seed, draw, row["image"])
     scores = _scores(evaluation, prompts)
-    decoded = {prompt: (seed, decode(raw)) for prompt, (seed, raw) in best.items()}
+    decoded = {prompt: (seed, draw, decode(raw)) for prompt, (seed, draw, raw) in best.items()}
     return {
-        prompt: Picture(image, seed, scores.get((prompt, seed), ()))
-        for prompt, (seed, image) in decoded.items()
+        prompt: Picture(image, seed, scores.get((prompt, seed, draw), ()))
+        for prompt, (seed, draw, image) in decoded.items()
         if image is not None
     }
 
 
-def _scores(evaluation: Evaluation, prompts: Collection[str]) -> dict[tuple[str, int], tuple[tuple[str, float], ...]]:
-    found: dict[tuple[str, int], tuple[tuple[str, float], ...]] = {}
+def _scores(
+    evaluation: Evaluation, prompts: Collection[str]
+) -> dict[tuple[str, int, int], tuple[tuple[str, float], ...]]:
+    found: dict[tuple[str, int, int], tuple[tuple[str, float], ...]] = {}
     for scorer, rows in evaluation.scores.items():
-        for prompt, seed, score in rows:
+        for prompt, seed, draw, score in rows:
             if prompt in prompts and score is not None:
-                found[prompt, seed] = (*found.get((prompt, seed), ()), (scorer, score))
+                found[prompt, seed, draw] = (*found.get((prompt, seed, draw), ()), (scorer, score))
     return found
 
 
@@ -144,7 +149,7 @@ def _real_pictures(run: Run, prompts: Sequence[str], captions: Mapping[str, str]
         return {}
     wanted = {captions[prompt] for prompt in prompts}
     table = _read(run.real.held_out_images, ["sample_id", "caption", "image"], only=("caption", wanted))
-    scores = {prompt: found for (prompt, _), found in _scores(run.data, prompts).items()}
+    scores = {prompt: found for (prompt, _, _), found in _scores(run.data, prompts).items()}
     rows = table.to_pylist() if table is not None else []
     found: dict[str, Picture] = {}
     for prompt in prompts:
@@ -157,10 +162,11 @@ def _real_pictures(run: Run, prompts: Sequence[str], captions: Mapping[str, str]
 
 
 def _read(path: Path, columns: list[str], *, only: tuple[str, Collection[str]] | None = None) -> pa.Table | None:
-    """Columns of a committed file, of the rows asked for; None where it is damaged or not there."""
+    """Columns that a committed file has, of the rows asked for; None where it is damaged or not there."""
     try:
         store.verify(path)
         filters = None if only is None else [(only[0], "in", sorted(only[1]))]
-        return pq.read_table(path, columns=columns, filters=filters, page_checksum_verification=True, partitioning=None)
+        held = [name for name in columns if name in pq.read_schema(path).names]
+        return pq.read_table(path, columns=held, filters=filters, page_checksum_verification=True, partitioning=None)
     except (ArtifactError, pa.ArrowInvalid, OSError):
         return None

@@ -15,7 +15,7 @@ from spin.report import svg
 from spin.report.figures import level
 from spin.report.reading import Stage
 from spin.report.request import Against, Cell, Column, ScoreRow
-from spin.report.scoring import DATA
+from spin.report.subjects import DATA
 
 NOISE_LEVELS = 5  # bins where the draws hold more timesteps than that
 
@@ -39,7 +39,7 @@ def win_bars(rows: Sequence[ScoreRow]) -> list[Markup]:
     for index, first in enumerate(rows[0].cells if rows else ()):
         found: list[tuple[str, dict[Against, Estimate]]] = []
         for row in rows:
-            wins = {c.against: c.wins for c in row.cells[index].comparisons if c.wins is not None}
+            wins = {c.against: c.wins.share for c in row.cells[index].comparisons if c.wins is not None}
             if wins:
                 found.append((row.label, wins))
         if found:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -15,8 +15,16 @@ from spin.core.layout import EvaluationFolder, RealCache, RunFolder, RunsRoot, m
 from spin.core.record import read_record, relative
 from spin.core.schema import read_table
 
-Score = tuple[str, int, float]  # prompt id, seed of the picture, score
 Draw = tuple[str, int]  # prompt id, draw
+
+
+class Score(NamedTuple):
+    """One scorer's score of one picture."""
+
+    prompt: str  # its id
+    seed: int
+    draw: int  # 0 where the file has no such column: one picture a prompt
+    value: float | None
 
 
 @dataclass(frozen=True)
@@ -26,8 +34,30 @@ class Evaluation:
     folder: EvaluationFolder | None = None
     scores: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)  # by scorer
     prompts: Mapping[str, str] = field(default_factory=dict)  # caption by prompt id
+    categories: Mapping[str, str] = field(default_factory=dict)  # by prompt id, where the benchmark has them
+    challenges: Mapping[str, str] = field(default_factory=dict)
     set_metrics: Mapping[str, float] = field(default_factory=dict)
     denoising: Mapping[Draw, tuple[int, float]] = field(default_factory=dict)  # timestep and error
+
+    @property
+    def benchmark(self) -> str:
+        """Name of the prompts, from the folder `<benchmark>.<protocol>.<hash>`; empty where there is no folder."""
+        return self._named(0)
+
+    @property
+    def protocol(self) -> str:
+        """`single`, or `best_of_n`: of each prompt's pictures the one that the judges like best."""
+        return self._named(1)
+
+    @property
+    def key(self) -> str:
+        """`<benchmark>.<protocol>`: what may stand in one table."""
+        return f"{self.benchmark}.{self.protocol}" if self.folder is not None else ""
+
+    def _named(self, part: int) -> str:
+        name = self.folder.path.name if self.folder is not None else ""
+        parts = name.rsplit(".", 2)
+        return parts[part] if len(parts) == 3 else ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +79,7 @@ class Stage:
     opponent_digest: str | None
     evaluation: Evaluation
     training: Training | None
+    further: Mapping[str, Evaluation] = field(default_factory=dict)  # by key, without `evaluation`
 
     @property
     def plays(self) -> bool:
@@ -65,6 +96,7 @@ class Run:
     data: Evaluation  # the real held-out images
     real: RealCache | None
     notices: tuple[str, ...]  # what was found damaged and left out
+    data_further: Mapping[str, Evaluation] = field(default_factory=dict)
 
     def previous(self, stage: Stage) -> Stage | None:
         """The stage's opponent; where none is recorded, the stage before it."""
@@ -80,17 +112,40 @@ class Run:
         first = next((stage for stage in self.stages if stage.plays), None)
         return self.previous(first) if first else (self.stages[0] if self.stages else None)
 
+    @property
+    def key(self) -> str:
+        """Benchmark and protocol of the evaluation that the verdict is made from."""
+        return next((stage.evaluation.key for stage in self.stages if stage.evaluation.folder is not None), "")
 
-def read_run(*, runs_root: Path, run: str) -> Run:
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Keys of the evaluations beside that one, in the order of the record."""
+        found = [key for stage in self.stages for key in stage.further]
+        return tuple(dict.fromkeys(key for key in found if key != self.key))
+
+    def on(self, key: str) -> Run:
+        """The same run seen through one of its further evaluations."""
+        stages = tuple(replace(stage, evaluation=stage.further.get(key, Evaluation())) for stage in self.stages)
+        return replace(self, stages=stages, data=self.data_further.get(key, Evaluation()))
+
+
+def read_run(*, runs_root: Path, run: str, further: bool = True) -> Run:
+    """Read what stands of a run.
+
+    Args:
+        further: also the evaluations beside the one that the verdict is made from.
+    """
     root = RunsRoot(runs_root)
     folder = root.run(run)
     record = read_record(folder)
     reader = _Reader(root, folder)
-    stages = tuple(reader.stage(raw) for raw in record.get("stages") or [])
-    data = reader.evaluation((record.get("data") or {}).get("evaluation"))
+    stages = reader.alike([reader.stage(raw, further=further) for raw in record.get("stages") or []])
+    raw_data = record.get("data") or {}
+    data = reader.evaluation(raw_data.get("evaluation"))
+    others = reader.further(raw_data) if further else {}
     real = reader.locate(record.get("real"))
     name = str(record.get("run") or run)
-    return Run(folder, name, record, stages, data, RealCache(real) if real else None, tuple(reader.notices))
+    return Run(folder, name, record, stages, data, RealCache(real) if real else None, tuple(reader.notices), others)
 
 
 class _Reader:
@@ -117,7 +172,7 @@ class _Reader:
             self.notices.append(f"{relative(artifact, self.root)}: {error.message}")
             return None
 
-    def stage(self, raw: Mapping[str, Any]) -> Stage:
+    def stage(self, raw: Mapping[str, Any], *, further: bool) -> Stage:
         name = str(raw["name"])
         return Stage(
             name=name,
@@ -126,7 +181,23 @@ class _Reader:
             opponent_digest=raw.get("opponent_digest"),
             evaluation=self.evaluation(raw.get("evaluation")),
             training=self.training(raw.get("training")),
+            further=self.further(raw) if further else {},
         )
+
+    def alike(self, stages: Sequence[Stage]) -> tuple[Stage, ...]:
+        """Stages with evaluations of one benchmark and protocol, the first one's; another's may not share its table."""
+        key = next((stage.evaluation.key for stage in stages if stage.evaluation.folder is not None), "")
+        for stage in stages:
+            if stage.evaluation.key not in ("", key):
+                self.notices.append(f"evaluation of {stage.label}: {stage.evaluation.key} is not {key}")
+        others = [stage.evaluation.key not in ("", key) for stage in stages]
+        return tuple(replace(s, evaluation=Evaluation()) if o else s for s, o in zip(stages, others, strict=True))
+
+    def further(self, raw: Mapping[str, Any]) -> dict[str, Evaluation]:
+        """Every evaluation but the one that `evaluation` names; what is not there is passed over."""
+        paths = {key: path for key, path in (raw.get("evaluations") or {}).items() if path != raw.get("evaluation")}
+        found = {key: self.evaluation(path) for key, path in paths.items()}
+        return {key: each for key, each in found.items() if each.folder is not None}
 
     def training(self, raw: Mapping[str, Any] | None) -> Training | None:
         if not raw:
@@ -145,10 +216,9 @@ class _Reader:
         if located is None:
             return Evaluation()
         folder = EvaluationFolder(located)
-        scores: dict[str, list[Score]] = {}
-        prompts: dict[str, str] = {}
+        scores = _Scores()
         for shard in shards(folder.scores(0).parent):
-            self._collect_scores(shard, scores, prompts)
+            scores.add(self.table(shard))
         sets = _rows(self.table(folder.set_metrics), "metric", "value")
         draws = [
             row
@@ -157,18 +227,33 @@ class _Reader:
         ]
         return Evaluation(
             folder=folder,
-            scores={scorer: tuple(rows) for scorer, rows in scores.items()},
-            prompts=prompts,
+            scores={scorer: tuple(rows) for scorer, rows in scores.by_scorer.items()},
+            prompts=scores.prompts,
+            categories=scores.categories,
+            challenges=scores.challenges,
             set_metrics=dict(sets),
             denoising={(prompt, draw): (timestep, error) for prompt, draw, timestep, error in draws},
         )
 
-    def _collect_scores(self, shard: Path, scores: dict[str, list[Score]], prompts: dict[str, str]) -> None:
-        for prompt_id, prompt, seed, scorer, score in _rows(
-            self.table(shard), "prompt_id", "prompt", "seed", "scorer", "score"
-        ):
-            scores.setdefault(scorer, []).append((prompt_id, seed, score))
-            prompts[prompt_id] = prompt
+
+@dataclass
+class _Scores:
+    """Rows of the score shards, gathered."""
+
+    by_scorer: dict[str, list[Score]] = field(default_factory=dict)
+    prompts: dict[str, str] = field(default_factory=dict)
+    categories: dict[str, str] = field(default_factory=dict)
+    challenges: dict[str, str] = field(default_factory=dict)
+
+    def add(self, table: pa.Table | None) -> None:
+        names = ("prompt_id", "prompt", "category", "challenge", "seed", "draw", "scorer", "score")
+        for prompt, caption, category, challenge, seed, draw, scorer, value in _rows(table, *names):
+            self.by_scorer.setdefault(scorer, []).append(Score(prompt, seed, draw or 0, value))
+            self.prompts[prompt] = caption
+            if category:
+                self.categories[prompt] = category
+            if challenge:
+                self.challenges[prompt] = challenge
 
 
 def shards(folder: Path) -> list[Path]:
@@ -177,7 +262,11 @@ def shards(folder: Path) -> list[Path]:
 
 
 def _rows(table: pa.Table | None, *names: str) -> list[tuple[Any, ...]]:
+    """Rows of the named columns; a column that an older file does not have is None."""
     if table is None:
         return []
-    columns: Sequence[list[Any]] = [table.column(name).to_pylist() for name in names]
+    held = set(table.column_names)
+    columns: Sequence[list[Any]] = [
+        table.column(name).to_pylist() if name in held else [None] * len(table) for name in names
+    ]
     return list(zip(*columns, strict=True))

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from spin.core.comparison import SampleSize, WinRate
 from spin.core.gate import Evidence
 from spin.core.statistics import Estimate
 
+Kind = Literal["judge", "average", "measure"]  # average: made of judges; measure: of the set, or of the model
 Against = Literal["base", "previous", "start"]  # start: the model that iteration 1 began from
 
 
@@ -29,6 +31,7 @@ class Column:
     lower_is_better: bool
     per_prompt: bool  # false for a number of the whole set: it has no pairs, hence no interval
     percent: bool = False  # values are shares in 0..1
+    kind: Kind = "judge"
 
     @property
     def direction(self) -> str:
@@ -40,7 +43,9 @@ class Comparison:
     against: Against
     opponent: str  # label of the other model
     difference: Estimate
-    wins: Estimate | None  # share of prompts won; None where winning a prompt has no meaning
+    wins: WinRate | None  # None where winning a prompt has no meaning
+    missing: int = 0  # prompts left out: one of the two has no value for them, a quarantined picture say
+    size: SampleSize | None = None  # None where a single prompt was compared
 
 
 @dataclass(frozen=True)

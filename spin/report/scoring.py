@@ -1,27 +1,35 @@
-"""From raw scores to the score table: means, differences and win rates with their intervals.
+"""From values per prompt to the score table: means, differences and win rates with their intervals.
 
-One value per prompt: a prompt with several pictures counts as their mean. Models are compared on the
-prompts they share. Values that are not finite are left out. Metrics over the same prompts are resampled
-together: each has the interval it would have alone.
+Models are compared on the prompts they share. Metrics over the same prompts are resampled together: each has
+the interval it would have alone. Intervals of differences are bootstrapped, those of win rates are Wilson's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
+from spin.core.comparison import sample_size, win_rate
 from spin.core.plan import seed_of
 from spin.core.statistics import Estimate, median, percentile_interval, resampled_means
-from spin.report.reading import Evaluation, Run, Stage
-from spin.report.request import Against, Cell, Column, Comparison, ScoreRow
+from spin.report.reading import Run, Stage
+from spin.report.request import Against, Cell, Column, Comparison, Kind, ScoreRow
+from spin.report.subjects import (
+    AVERAGE,
+    DENOISING,
+    DIVERSITY,
+    Z_AVERAGE,
+    ByPrompt,
+    Subject,
+    judges_of,
+    mean_by_prompt,
+    subjects_of,
+)
 
-DATA: Final = "data"
-DENOISING: Final = "denoising"
 RESAMPLES: Final = 10_000
 LEVEL: Final = 0.95  # share of the resamples inside an interval
 _TITLES: Final = {
@@ -30,49 +38,28 @@ _TITLES: Final = {
     "hpsv2": "HPS v2",
     "pickscore": "PickScore",
     "image_reward": "ImageReward",
+    Z_AVERAGE: "Average z",
     DENOISING: "Held-out loss",
 }
-_ORDER: Final = ("alignment", "aesthetic", "attributes")
+_DIGITS: Final = {"hpsv2": 4, "image_reward": 3, AVERAGE: 3, Z_AVERAGE: 3}  # as papers print them; z begins at 0
 _LOWER_IS_BETTER: Final = frozenset({"frechet", "frechet_clean", DENOISING})
 
 
-@dataclass(frozen=True)
-class Subject:
-    """One row of the table before it is reduced to numbers."""
+def score_rows(run: Run, subjects: list[Subject] | None = None) -> tuple[ScoreRow, ...]:
+    """The whole table: the real images first, then base, SFT and iterations as they are recorded.
 
-    name: str
-    label: str
-    values: Mapping[str, Mapping[str, float]]  # metric -> prompt id -> value
-    set_values: Mapping[str, float]
-    stage: Stage | None
-
-
-@dataclass(frozen=True)
-class Duel:
-    """One model against another, by metric: the difference, and the share of prompts won."""
-
-    against: Against
-    opponent: str
-    differences: Mapping[str, Estimate]
-    wins: Mapping[str, Estimate]
-
-
-def score_rows(run: Run) -> tuple[ScoreRow, ...]:
-    """The whole table: the real images first, then base, SFT and iterations as they are recorded."""
-    subjects = _subjects(run)
-    columns = _columns(subjects)
+    Args:
+        subjects: of this run, where they are at hand.
+    """
+    subjects = subjects_of(run) if subjects is None else subjects
+    columns = columns_of(subjects)
     rows = []
     for subject in subjects:
         means = _estimates(subject.values, seed=seed_of("mean", run.record.get("seed"), subject.name))
-        duels = [_duel(run, against, subject, other) for against, other in _opponents(run, subject, subjects)]
+        duels = [compare(run, against, subject, other) for against, other in opponents(run, subject, subjects)]
         cells = tuple(_cell(column, subject, subjects, means, duels) for column in columns)
         rows.append(ScoreRow(subject.name, subject.label, cells))
     return tuple(rows)
-
-
-def denoising_by_prompt(evaluation: Evaluation) -> dict[str, float]:
-    """Mean held-out error of each prompt over its fixed draws."""
-    return _mean_by_prompt((prompt, error) for (prompt, _), (_, error) in evaluation.denoising.items())
 
 
 def convergence(run: Run, stage: Stage) -> tuple[str, float, Comparison] | None:
@@ -88,8 +75,8 @@ def convergence(run: Run, stage: Stage) -> tuple[str, float, Comparison] | None:
     shared = sorted(draw for draw in mine if draw in theirs and mine[draw][0] == theirs[draw][0])
     if not shared:
         return None
-    a = _mean_by_prompt((draw[0], mine[draw][1]) for draw in shared)
-    b = _mean_by_prompt((draw[0], theirs[draw][1]) for draw in shared)
+    a = mean_by_prompt((draw[0], mine[draw][1]) for draw in shared)
+    b = mean_by_prompt((draw[0], theirs[draw][1]) for draw in shared)
     prompts = sorted(a.keys() & b.keys())
     if not prompts:
         return None
@@ -99,51 +86,32 @@ def convergence(run: Run, stage: Stage) -> tuple[str, float, Comparison] | None:
     return opponent.label, level, Comparison("previous", opponent.label, difference, None)
 
 
-def _subjects(run: Run) -> list[Subject]:
-    label = str((run.record.get(DATA) or {}).get("label") or DATA)
-    measured = [(DATA, label, run.data, None), *((s.name, s.label, s.evaluation, s) for s in run.stages)]
-    subjects = []
-    for name, shown, evaluation, stage in measured:
-        values = {
-            scorer: _mean_by_prompt((prompt, score) for prompt, _, score in rows)
-            for scorer, rows in evaluation.scores.items()
-        }
-        values[DENOISING] = denoising_by_prompt(evaluation)
-        finite = {metric: value for metric, value in evaluation.set_metrics.items() if math.isfinite(value)}
-        subjects.append(Subject(name, shown, {m: v for m, v in values.items() if v}, finite, stage))
-    return subjects
-
-
-def _mean_by_prompt(pairs: Iterable[tuple[str, float | None]]) -> dict[str, float]:
-    gathered: dict[str, list[float]] = {}
-    for prompt, value in pairs:
-        if value is not None and math.isfinite(value):
-            gathered.setdefault(prompt, []).append(value)
-    return {prompt: math.fsum(values) / len(values) for prompt, values in gathered.items()}
-
-
-def _columns(subjects: list[Subject]) -> list[Column]:
-    scorers = {metric for subject in subjects for metric in subject.values} - {DENOISING}
-    sets = {metric for subject in subjects for metric in subject.set_values}
-    known = [metric for metric in _ORDER if metric in scorers]
+def columns_of(subjects: list[Subject]) -> list[Column]:
+    """Judges, their averages, numbers of the whole set, the loss."""
+    per_prompt = {metric for subject in subjects for metric in subject.values}
+    judges = judges_of(per_prompt - {DENOISING, AVERAGE, Z_AVERAGE})
+    averages = [metric for metric in (AVERAGE, Z_AVERAGE) if metric in per_prompt]
+    sets = {metric for subject in subjects for metric in subject.set_values} | (per_prompt & {DIVERSITY})
     of_sets = sorted(sets, key=lambda metric: (not metric.startswith("frechet"), metric))
-    names = [*known, *sorted(scorers - set(known)), *of_sets]
-    if any(DENOISING in subject.values for subject in subjects):
-        names.append(DENOISING)
-    return [_column(metric, subjects, per_prompt=metric not in sets) for metric in names]
+    loss = [DENOISING] if DENOISING in per_prompt else []
+    kinds: dict[str, Kind] = dict.fromkeys([*of_sets, *loss], "measure")
+    kinds |= dict.fromkeys(averages, "average")
+    names = [*judges, *averages, *of_sets, *loss]
+    return [_column(name, subjects, name in per_prompt, kinds.get(name, "judge")) for name in names]
 
 
-def _column(metric: str, subjects: list[Subject], *, per_prompt: bool) -> Column:
+def _column(metric: str, subjects: list[Subject], per_prompt: bool, kind: Kind) -> Column:
     per_subject = [list(s.values.get(metric, {}).values()) if per_prompt else [s.set_values[metric]]
                    for s in subjects if metric in (s.values if per_prompt else s.set_values)]  # fmt: skip
     sizes = min if metric == DENOISING else max  # a base far off must not hide what comes after
     return Column(
         metric=metric,
         title=_TITLES.get(metric, metric.replace("_", " ").capitalize()),
-        digits=_digits(sizes(abs(sum(values) / len(values)) for values in per_subject)),
+        digits=_DIGITS.get(metric) or _digits(sizes(abs(sum(values) / len(values)) for values in per_subject)),
         lower_is_better=metric in _LOWER_IS_BETTER,
         per_prompt=per_prompt,
         percent=metric == "attributes",
+        kind=kind,
     )
 
 
@@ -152,7 +120,7 @@ def _digits(size: float) -> int:
     return 2 if size >= 1 else 3 if size >= 0.1 else 5
 
 
-def _opponents(run: Run, subject: Subject, subjects: list[Subject]) -> list[tuple[Against, Subject]]:
+def opponents(run: Run, subject: Subject, subjects: list[Subject]) -> list[tuple[Against, Subject]]:
     """Whom a model is compared with; the base and the data with nobody."""
     stage = subject.stage
     if stage is None or stage is run.stages[0]:
@@ -168,11 +136,14 @@ def _opponents(run: Run, subject: Subject, subjects: list[Subject]) -> list[tupl
 
 
 def _cell(
-    column: Column, subject: Subject, subjects: list[Subject], means: Mapping[str, Estimate], duels: list[Duel]
+    column: Column,
+    subject: Subject,
+    subjects: list[Subject],
+    means: Mapping[str, Estimate],
+    duels: list[dict[str, Comparison]],
 ) -> Cell:
     middle = _median(column, subject)
     models = [other for other in subjects if other.stage is not None]
-    compared = [duel for duel in duels if column.per_prompt and column.metric in duel.differences]
     is_model = subject.stage is not None
     return Cell(
         column=column,
@@ -180,10 +151,7 @@ def _cell(
         median=middle,
         best=is_model and _is_best(column, _plain_mean(column, subject), [_plain_mean(column, m) for m in models]),
         best_median=is_model and _is_best(column, middle, [_median(column, m) for m in models]),
-        comparisons=tuple(
-            Comparison(duel.against, duel.opponent, duel.differences[column.metric], duel.wins.get(column.metric))
-            for duel in compared
-        ),
+        comparisons=tuple(duel[column.metric] for duel in duels if column.metric in duel),
     )
 
 
@@ -214,23 +182,38 @@ def _is_best(column: Column, value: float | None, among: list[float | None]) -> 
     return value == (min(present) if column.lower_is_better else max(present))
 
 
-def _duel(run: Run, against: Against, subject: Subject, other: Subject) -> Duel:
-    differences: dict[str, dict[str, float]] = {}
-    for metric, mine in subject.values.items():
-        theirs = other.values.get(metric, {})
-        differences[metric] = {prompt: mine[prompt] - theirs[prompt] for prompt in mine if prompt in theirs}
-    shares = {
-        f"{metric} wins": {prompt: 0.5 * (1 + (d > 0) - (d < 0)) for prompt, d in values.items()}
-        for metric, values in differences.items()
-        if metric != DENOISING
+def compare(run: Run, against: Against, subject: Subject, other: Subject) -> dict[str, Comparison]:
+    """One model against another on the prompts they share, by metric."""
+    pairs = {metric: shared_values(metric, subject, other) for metric in subject.values}
+    differences = {
+        metric: {p: a - b for p, a, b in zip(prompts, mine, theirs, strict=True)}
+        for metric, (prompts, mine, theirs) in pairs.items()
+        if prompts
     }
-    found = _estimates(differences | shares, seed=_duel_seed(run, subject.name, other.name))
-    return Duel(
-        against,
-        other.label,
-        differences={metric: found[metric] for metric in differences if metric in found},
-        wins={metric: found[f"{metric} wins"] for metric in differences if f"{metric} wins" in found},
-    )
+    evaluated = len(subject.prompts | other.prompts)
+    found = _estimates(differences, seed=_duel_seed(run, subject.name, other.name))
+    return {
+        metric: Comparison(
+            against,
+            other.label,
+            found[metric],
+            wins=None if metric == DENOISING else win_rate(*pairs[metric][1:]),
+            missing=0 if metric == DENOISING else evaluated - len(by_prompt),
+            size=sample_size(list(by_prompt.values())) if len(by_prompt) > 1 else None,
+        )
+        for metric, by_prompt in differences.items()
+    }
+
+
+def shared_values(metric: str, subject: Subject, other: Subject) -> tuple[list[str], list[float], list[float]]:
+    """Prompts that both have a value for, sorted, and the values of each."""
+    mine, theirs = _of(metric, subject), _of(metric, other)
+    prompts = sorted(mine.keys() & theirs.keys())
+    return prompts, [mine[prompt] for prompt in prompts], [theirs[prompt] for prompt in prompts]
+
+
+def _of(metric: str, subject: Subject) -> ByPrompt:
+    return subject.values.get(metric, {})
 
 
 def _duel_seed(run: Run, name: str, other: str) -> int:

@@ -11,23 +11,23 @@ from typing import Any, Final
 from spin.core.errors import ConfigError
 from spin.core.gate import AUTO, Evidence, best, judge
 from spin.report import figures
-from spin.report.figures import difference, level, outcome
+from spin.report.advice import advise
+from spin.report.alarm import alarms
+from spin.report.figures import difference, level, outcome, told
 from spin.report.markdown import bullets, code, escape, section, table
 from spin.report.provenance import prompt_count, protocol, time_shares, time_spent
 from spin.report.reading import Run
 from spin.report.request import Cell, Column, Comparison, ScoreRow
-from spin.report.scoring import DENOISING, convergence
+from spin.report.scoring import convergence
 from spin.report.stages import StageState, stage_states
+from spin.report.subjects import DENOISING
 from spin.report.verdict import OPPONENTS, Pick
 
 BETTER: Final = "\N{BLACK UP-POINTING TRIANGLE}"
 WORSE: Final = "\N{BLACK DOWN-POINTING TRIANGLE}"
 _MARKS: Final = {"better": f" {BETTER}", "worse": f" {WORSE}", "same": ""}
-_LEGEND: Final = (
-    f"Paired over prompts, with 95 % intervals per metric, unadjusted; {BETTER} better, {WORSE} worse, "
-    "no mark: not distinguishable."
-)
-_LOSS_WORDS: Final = {"better": "falls", "worse": "rises", "same": "not distinguishable"}
+_LEGEND: Final = f"Paired over prompts, with 95 % intervals per metric, unadjusted; {BETTER} better, {WORSE} worse."
+_LOSS_WORDS: Final = {"better": "falls", "worse": "rises", "same": figures.INDISTINCT}
 
 
 def tell(*, run: Run, rows: Sequence[ScoreRow], evidence: Sequence[Evidence], verdict: str) -> str:
@@ -38,6 +38,7 @@ def tell(*, run: Run, rows: Sequence[ScoreRow], evidence: Sequence[Evidence], ve
         _progress(run, states),
         escape(verdict),
         bullets([f"Left out: {escape(notice)}" for notice in run.notices]),
+        _alarm(rows),
         _scores(run, rows),
         _held_out(run, rows),
         _gate(run, evidence),
@@ -74,16 +75,29 @@ def _named(states: Sequence[StageState]) -> str:
 
 
 def _scores(run: Run, rows: Sequence[ScoreRow]) -> str:
-    columns = [cell.column for cell in rows[0].cells] if rows else []
+    columns = [cell.column for cell in rows[0].cells if cell.column.kind != "average"] if rows else []
     if not columns:
         return ""
     header = ["model", *(escape(column.title) + (" (lower)" if column.lower_is_better else "") for column in columns)]
-    means = [[escape(row.label), *(_mean(cell) for cell in row.cells)] for row in rows]
+    means = [[escape(row.label), *(_mean(cell) for cell in row.cells if cell.column in columns)] for row in rows]
     count, how = prompt_count(run), protocol(run)
     said = f"Means over {count} held-out prompts" if count else "Held-out rows"
     said += (f" ({escape(how)})" if how else "") + "; the best of each column is bold."
     compared = [_differences(rows, opponent, pick) for opponent, pick in OPPONENTS]
-    return section("Iterations", said, table(header, means), *compared, _LEGEND if any(compared) else "")
+    legend = _LEGEND if any(compared) else ""
+    return section("Iterations", said, table(header, means), *compared, legend, _reach(rows))
+
+
+def _alarm(rows: Sequence[ScoreRow]) -> str:
+    """Where a judge may have been won without better pictures."""
+    return section("Reward-hacking alarm", bullets([escape(alarm.whole) for alarm in alarms(rows)]))
+
+
+def _reach(rows: Sequence[ScoreRow]) -> str:
+    """Prompts won, and what their number can show, for the last model."""
+    pair, lines = advise(rows)
+    shown = [escape(line.sentence) for line in lines]
+    return f"{escape(pair)}, by judge (win rates with Wilson's interval):\n\n{bullets(shown)}" if shown else ""
 
 
 def _mean(cell: Cell) -> str:
@@ -95,8 +109,8 @@ def _differences(rows: Sequence[ScoreRow], opponent: str, pick: Pick) -> str:
     """A row per model, a column per judge; the held-out loss has a section of its own."""
     lines, titles = [], []
     for row in rows:
-        found = [(cell.column, pick(row, cell)) for cell in row.cells if cell.column.per_prompt]
-        judged = [(column, comparison) for column, comparison in found if column.metric != DENOISING]
+        found = [(cell.column, pick(row, cell)) for cell in row.cells]
+        judged = [(column, comparison) for column, comparison in found if column.kind == "judge"]
         other = next((comparison.opponent for _, comparison in judged if comparison is not None), None)
         if other is not None:
             titles = [escape(column.title) for column, _ in judged]
@@ -107,7 +121,7 @@ def _differences(rows: Sequence[ScoreRow], opponent: str, pick: Pick) -> str:
 def _shown(column: Column, comparison: Comparison | None) -> str:
     if comparison is None:
         return figures.NOTHING
-    return difference(column, comparison.difference) + _MARKS[outcome(column, comparison)]
+    return told(column, comparison) + _MARKS[outcome(column, comparison)]
 
 
 def _held_out(run: Run, rows: Sequence[ScoreRow]) -> str:

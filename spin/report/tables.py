@@ -11,9 +11,10 @@ from typing import Any, Final
 import pyarrow as pa
 
 from spin.core import store
+from spin.core.comparison import WinRate
 from spin.core.schema import content_digest, write_rows
 from spin.core.statistics import Estimate
-from spin.report.figures import difference
+from spin.report.figures import told
 from spin.report.request import Cell, Column, Comparison, ScoreRow
 from spin.report.verdict import OPPONENTS
 
@@ -21,7 +22,7 @@ METRICS: Final = pa.schema(
     [
         ("model", pa.string()),
         ("metric", pa.string()),
-        ("statistic", pa.string()),  # mean, median, value (of a whole set), difference, win_rate
+        ("statistic", pa.string()),  # mean, median, value (of a whole set), difference, win_rate, or a count of prompts
         ("value", pa.float64()),
         ("low", pa.float64()),  # null where there is no interval
         ("high", pa.float64()),
@@ -95,7 +96,7 @@ def _plain(cell: Cell) -> str | float:
 
 
 def _compared(cell: Cell, found: Comparison | None) -> str:
-    return "" if found is None else difference(cell.column, found.difference)
+    return "" if found is None else told(cell.column, found)
 
 
 def _csv_cells(cell: Cell) -> list[str]:
@@ -107,7 +108,7 @@ def _csv_cells(cell: Cell) -> list[str]:
         bounds.high if bounds else None,
         cell.median,
         against_base.difference.value if against_base else None,
-        against_base.wins.value if against_base and against_base.wins else None,
+        against_base.wins.share.value if against_base and against_base.wins else None,
     ]
     return ["" if value is None else f"{value:.6g}" for value in numbers]
 
@@ -123,7 +124,15 @@ def _cell_rows(model: str, cell: Cell) -> Iterator[dict[str, Any]]:
     for comparison in cell.comparisons:
         yield _number(model, metric, "difference", comparison.difference, comparison.against)
         if comparison.wins is not None:
-            yield _number(model, metric, "win_rate", comparison.wins, comparison.against)
+            yield from _win_rows(model, metric, comparison, comparison.wins)
+
+
+def _win_rows(model: str, metric: str, comparison: Comparison, wins: WinRate) -> Iterator[dict[str, Any]]:
+    yield _number(model, metric, "win_rate", wins.share, comparison.against)
+    counts = {"wins": wins.wins, "ties": wins.ties, "losses": wins.losses, "left_out": comparison.missing}
+    for statistic, prompts in counts.items():
+        named = {"model": model, "metric": metric, "statistic": statistic, "against": comparison.against}
+        yield {**named, "value": float(prompts)}
 
 
 def _number(model: str, metric: str, statistic: str, estimate: Estimate, against: str | None = None) -> dict[str, Any]:

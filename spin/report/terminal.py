@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from spin.report.figures import interval, level, outcome, signed
+from spin.report.figures import INDISTINCT, interval, level, outcome, signed
 from spin.report.request import Cell, Column, ReportResult, ScoreRow
 from spin.report.verdict import against_start
 
@@ -32,10 +32,11 @@ def terminal_table(rows: Sequence[ScoreRow]) -> Table:
     """Means of every model, the best of a column marked."""
     table = Table(caption="* best of its column", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 0))
     table.add_column("model", no_wrap=True)
-    for cell in rows[0].cells:
-        table.add_column(Text(_heading(cell.column)), justify="right")
+    shown = [i for i, cell in enumerate(rows[0].cells) if cell.column.kind != "average"]
+    for i in shown:
+        table.add_column(Text(_heading(rows[0].cells[i].column)), justify="right")
     for row in rows:
-        table.add_row(Text(row.label), *(_mean(cell) for cell in row.cells))
+        table.add_row(Text(row.label), *(_mean(row.cells[i]) for i in shown))
     return table
 
 
@@ -48,7 +49,7 @@ def difference_table(rows: Sequence[ScoreRow]) -> Table | None:
     title = "minus the start of the game"
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=SIMPLE_HEAD)
     table.add_column("model", no_wrap=True)
-    paired = [i for i, cell in enumerate(compared[-1].cells) if against_start(cell)]
+    paired = [i for i, cell in enumerate(compared[-1].cells) if against_start(cell) and cell.column.kind != "average"]
     for i in paired:
         table.add_column(Text(_heading(compared[-1].cells[i].column)), justify="right")
     for row in compared:
@@ -69,8 +70,8 @@ def _difference(cell: Cell) -> Text:
     comparison = against_start(cell)
     if comparison is None:
         return Text("")
-    style = _STYLES[outcome(cell.column, comparison)]
-    return Text(
-        f"{signed(cell.column, comparison.difference.value)}\n{interval(cell.column, comparison.difference)}",
-        style=style,
-    )
+    tone = outcome(cell.column, comparison)
+    lines = [signed(cell.column, comparison.difference.value), interval(cell.column, comparison.difference)]
+    if tone == "same":
+        lines += INDISTINCT.split()  # below each other: the table fits 80 columns
+    return Text("\n".join(lines), style=_STYLES[tone])

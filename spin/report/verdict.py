@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from spin.report.figures import difference, level, outcome
+from spin.report.alarm import alarm_of
+from spin.report.figures import column_name, difference, level, listed, outcome
 from spin.report.reading import Run
 from spin.report.request import Cell, Column, Comparison, ScoreRow
-from spin.report.scoring import DATA, DENOISING
+from spin.report.subjects import DATA, DENOISING
 
 Compared = tuple[Column, Comparison]
 Pick = Callable[[ScoreRow, Cell], Comparison | None]
@@ -44,20 +45,17 @@ def verdict(run: Run, rows: Sequence[ScoreRow]) -> str:
     if final is None:
         return "No model of this run has been scored yet."
     compared = [(cell.column, found) for cell in final.cells if (found := against_start(cell)) is not None]
-    judged = [pair for pair in compared if pair[0].metric != DENOISING] or compared
+    judged = [pair for pair in compared if pair[0].kind == "judge"]
+    judged = judged or [pair for pair in compared if pair[0].metric == DENOISING]
     if judged:
-        return _sentence(final.label, _opponent_name(run, judged[0][1].opponent), judged)
+        alarm = alarm_of(rows, final.label, judged[0][1].against)
+        said = _sentence(final.label, _opponent_name(run, judged[0][1].opponent), judged)
+        return f"{said} {alarm.short}" if alarm is not None else said
     start = next((row for row in rows if run.start is not None and row.name == run.start.name), None)
     sets = _set_values(final, start) if start is not None and start.name != final.name else []
     if start is not None and sets:
-        return f"{final.label} stands beside {_opponent_name(run, start.label)} with {_listed(sets)}; no paired scores."
+        return f"{final.label} stands beside {_opponent_name(run, start.label)} with {listed(sets)}; no paired scores."
     return f"{final.label} is the only model scored so far; there is nothing to compare it with yet."
-
-
-def column_name(column: Column) -> str:
-    """The title inside a sentence."""
-    keeps = column.metric.startswith("frechet") or any(letter.isupper() for letter in column.title[1:])
-    return column.title if keeps else column.title.lower()
 
 
 def _sentence(model: str, opponent: str, compared: list[Compared]) -> str:
@@ -65,16 +63,16 @@ def _sentence(model: str, opponent: str, compared: list[Compared]) -> str:
     losses = [_gain(pair) for pair in compared if outcome(*pair) == "worse"]
     ties = [column_name(column) for column, comparison in compared if outcome(column, comparison) == "same"]
     if not gains and not losses:
-        return f"{model} is not distinguishable from {opponent} on {_listed(ties, last='or')}."
+        return f"{model} is not distinguishable from {opponent} on {listed(ties, last='or')}."
     parts = []
     if gains:
-        parts.append(f"{model} beats {opponent} on {_listed(gains)}")
+        parts.append(f"{model} beats {opponent} on {listed(gains)}")
     if losses:
         parts.append(
-            f"{'it falls' if gains else f'{model} falls'} behind {'' if gains else opponent + ' '}on {_listed(losses)}"
+            f"{'it falls' if gains else f'{model} falls'} behind {'' if gains else opponent + ' '}on {listed(losses)}"
         )
     if ties:
-        parts.append(f"{_listed(ties)} {'is' if len(ties) == 1 else 'are'} not distinguishable")
+        parts.append(f"{listed(ties)} {'is' if len(ties) == 1 else 'are'} not distinguishable")
     return "; ".join(parts) + "."
 
 
@@ -96,7 +94,3 @@ def _opponent_name(run: Run, label: str) -> str:
     plays = any(stage.plays for stage in run.stages)
     is_start = plays and run.start is not None and run.start.label == label
     return f"the {label} start" if is_start and run.start is not run.stages[0] else f"the {label} model"
-
-
-def _listed(items: list[str], *, last: str = "and") -> str:
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {last} {items[-1]}"

@@ -26,6 +26,10 @@ LEVELS = {  # alignment, aesthetic, share right, Frechet, diversity, held-out er
     "iteration-02": (90.1, 7.9, 0.92, 13.9, 9.0, 0.0229, 0.84),
     "iteration-03": (90.0, 8.05, 0.90, 13.1, 8.9, 0.0229, 0.92),
 }
+SCALES = {  # level of the base and its distance to the best, judge by judge
+    "aesthetic": (5.4, 3.5), "hpsv2": (0.27, 0.01), "image_reward": (0.8, 0.5), "pickscore": (21.2, 1.0),
+}  # fmt: skip
+PAPER = ("pickscore", "hpsv2", "image_reward", "aesthetic")
 SHARED = ("alignment", "aesthetic", "attributes")
 
 
@@ -40,6 +44,11 @@ class RunBuilder:
     captions: list[str] = field(default_factory=lambda: [a.caption for a in split_attributes("test")[:PROMPTS]])
     stages: tuple[str, ...] = ("base", "sft", "iteration-01", "iteration-02", "iteration-03")
     pictures: bool = True
+    benchmark: str = "test"
+    protocol: str = "single"
+    categories: tuple[str, ...] = ()  # of the prompts, over and over; so are the challenges
+    challenges: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()  # `<benchmark>.<protocol>` of the evaluations beside the first
 
     @property
     def prompt_ids(self) -> list[str]:
@@ -70,28 +79,49 @@ class RunBuilder:
     def record(self) -> dict:
         return json.loads(RunsRoot(self.root).run(self.name).record.read_text())
 
-    def evaluation(self, stage: str) -> EvaluationFolder:
-        digest = stage if stage == "data" else identity_hash("weights", stage)
-        return RunsRoot(self.root).evaluation(digest, "test", "guided", "0f3a")
+    def evaluation(self, stage: str, key: str | None = None) -> EvaluationFolder:
+        benchmark, protocol = key.split(".") if key else (self.benchmark, self.protocol)
+        return RunsRoot(self.root).evaluation(self._digest(stage), benchmark, protocol, "0f3a")
 
-    def values(self, stage: str, scorer: str) -> np.ndarray:
+    def _digest(self, stage: str) -> str:
+        return "data-0f3a" if stage == "data" else identity_hash("weights", stage)
+
+    def values(self, stage: str, scorer: str, draw: int = 0) -> np.ndarray:
         """What this builder writes as the scores of a stage, (PROMPTS,)."""
-        level = LEVELS[stage]
-        rng = np.random.default_rng([self.seed, len(scorer), *stage.encode()])
+        rng = np.random.default_rng([self.seed, len(scorer), *stage.encode(), *([draw] if draw else [])])
         hardness = np.random.default_rng([self.seed, len(scorer)]).normal(size=len(self.captions))
         if scorer == "alignment":
-            return level[0] + 2.5 * hardness + 0.9 * rng.normal(size=len(hardness))
-        if scorer == "aesthetic":
-            return level[1] + 0.5 * hardness + 0.15 * rng.normal(size=len(hardness))
-        return (rng.random(len(hardness)) < level[2]).astype(float)
+            return LEVELS[stage][0] + 2.5 * hardness + 0.9 * rng.normal(size=len(hardness))
+        if scorer == "attributes":
+            return (rng.random(len(hardness)) < LEVELS[stage][2]).astype(float)
+        place, spread = SCALES[scorer]
+        quality = LEVELS[stage][1] - LEVELS["base"][1] + 0.5 * hardness + 0.15 * rng.normal(size=len(hardness))
+        return place + spread * quality / 3.5
 
-    def write_scores(self, stage: str, values: dict[str, np.ndarray]) -> None:
+    def write_scores(
+        self, stage: str, values: dict[str, np.ndarray], *, key: str | None = None, draws: dict | None = None
+    ) -> None:
+        """Scores of the first pictures; `draws` holds those of further ones by the number of the picture."""
         rows = [
-            {"prompt_id": prompt, "prompt": caption, "seed": SEED, "scorer": scorer, "score": float(score)}
-            for scorer, scores in values.items()
-            for prompt, caption, score in zip(self.prompt_ids, self.captions, scores, strict=True)
+            self.score_row(index, scorer, score, stage=stage, draw=draw)
+            for draw, found in {0: values, **(draws or {})}.items()
+            for scorer, scores in found.items()
+            for index, score in enumerate(scores)
         ]
-        commit_rows(self.evaluation(stage).scores(0), schema.SCORES, rows, "scores")
+        commit_rows(self.evaluation(stage, key).scores(0), schema.SCORES, rows, "scores")
+
+    def score_row(self, index: int, scorer: str, score: float, *, stage: str = "base", draw: int = 0) -> dict:
+        return self._prompt(index) | {
+            "seed": SEED, "draw": draw, "checkpoint": self._digest(stage), "scorer": scorer, "version": "5eed",
+            "settings": "{}", "score": float(score),
+        }  # fmt: skip
+
+    def _prompt(self, index: int) -> dict:
+        return {
+            "prompt_id": self.prompt_ids[index], "prompt": self.captions[index],
+            "category": self.categories[index % len(self.categories)] if self.categories else None,
+            "challenge": self.challenges[index % len(self.challenges)] if self.challenges else None,
+        }  # fmt: skip
 
     def _record(self, stages: list[dict]) -> dict:
         iterations = sum(stage["name"].startswith("iteration-") for stage in stages)
@@ -104,7 +134,7 @@ class RunBuilder:
             "versions": {"python": "3.11", "torch": "2.11.0", "diffusers": "0.42.0"},
             "base": {"path": "miniature", "digest": identity_hash("weights", "base")},
             "data_digest": identity_hash("data"), "prompts": {"train": 384, "validation": 128, "test": 256},
-            "data": {"label": "data", "evaluation": self._evaluate("data")}, "real": None,
+            "data": {"label": "data", **self._evaluations("data")}, "real": None,
             "quarantined": {"too small": 2},
             "stage_seconds": [row for stage in stages for row in self._seconds(stage)],
         }  # fmt: skip
@@ -122,14 +152,23 @@ class RunBuilder:
         labels = {"base": "base", "sft": "SFT"}
         return {
             "name": name, "label": labels.get(name) or f"SPIN {int(name[-2:])}", "checkpoint": None, "digest": digest,
-            "evaluation": self._evaluate(name), "samples": {"images": 384, "seconds": 8.0} if plays else None,
+            **self._evaluations(name), "samples": {"images": 384, "seconds": 8.0} if plays else None,
             "training": self._train(name, position) if name != "base" else None, "opponent_digest": opponent,
         }  # fmt: skip
 
-    def _evaluate(self, stage: str) -> str:
-        folder, level = self.evaluation(stage), LEVELS[stage]
+    def _evaluations(self, stage: str) -> dict:
+        first = self._evaluate(stage)
+        keys = {f"{self.benchmark}.{self.protocol}": first}
+        keys |= {key: self._evaluate(stage, key) for key in self.further}
+        return {"evaluation": first, **({"evaluations": keys} if self.further else {})}
+
+    def _evaluate(self, stage: str, key: str | None = None) -> str:
+        folder, level = self.evaluation(stage, key), LEVELS[stage]
         if self.scorers:
-            self.write_scores(stage, {scorer: self.values(stage, scorer) for scorer in self.scorers})
+            draws = range(1, 5 if folder.path.name.split(".")[1] == "best_of_n" and stage != "data" else 1)
+            more = {n: {scorer: self.values(stage, scorer, n) for scorer in self.scorers} for n in draws}
+            first = {scorer: self.values(stage, scorer) for scorer in self.scorers}
+            self.write_scores(stage, first, key=key, draws=more)
         sets = [
             {"metric": "frechet", "value": level[3], "images": PROMPTS},
             {"metric": "diversity", "value": level[4], "images": PROMPTS},
@@ -158,15 +197,16 @@ class RunBuilder:
     def _write_pictures(self, folder: EvaluationFolder, stage: str, quality: float) -> None:
         rng = np.random.default_rng([3, *stage.encode()])
         pixels = render(split_attributes("test")[: len(self.captions)], np.full(len(self.captions), quality), rng)
+        texts = [pa.field(name, pa.string()) for name in ("prompt_id", "prompt", "category", "challenge")]
         fields = [
-            pa.field("prompt_id", pa.string()),
-            pa.field("prompt", pa.string()),
+            *texts,
             pa.field("seed", pa.uint64()),
+            pa.field("draw", pa.int32()),
             pa.field("image", schema.IMAGE_TYPE),
         ]
         rows = [
-            {"prompt_id": prompt, "prompt": caption, "seed": SEED, "image": {"bytes": png(picture), "path": None}}
-            for prompt, caption, picture in zip(self.prompt_ids, self.captions, pixels, strict=True)
+            self._prompt(index) | {"seed": SEED, "draw": 0, "image": {"bytes": png(picture), "path": None}}
+            for index, picture in enumerate(pixels)
         ]
         commit_rows(folder.images(0), schema.image_schema(fields, ["image"]), rows, "images")
 

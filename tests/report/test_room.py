@@ -158,6 +158,23 @@ def test_the_page_says_that_intervals_are_unadjusted_and_where_nothing_is_told_a
     assert "not distinguishable" in finished[1]
 
 
+def test_the_page_says_whose_scale_dominates_the_average_and_which_average_is_ours(finished):
+    _, page, builder = finished
+    levels = {scorer: builder.values("base", scorer).mean() for scorer in builder.scorers}
+    part = round(100 * levels["alignment"] / sum(levels.values()))
+    assert f"Alignment makes up {part}&nbsp;% of it, so its scale dominates." in page
+    assert "The average z is ours, not the paper's" in page
+
+
+def test_the_page_says_how_many_prompts_an_effect_needs(finished):
+    _, page, builder = finished
+    gains = builder.values("iteration-03", "aesthetic") - builder.values("sft", "aesthetic")
+    needed = int(np.ceil(((1.959964 + 0.841621) * gains.std(ddof=1) / gains.mean()) ** 2))
+    row = re.search(r'<tr><th scope="row">Aesthetic</th><td class="better">.*?</tr>', page.split("How far these")[1])[0]
+    assert re.findall(r"<td>([^<]*)</td>", row)[-1] == str(needed)
+    assert re.findall(r"<td>([^<]*)</td>", row)[0] == "16"
+
+
 def test_metrics_parquet_holds_every_number_of_the_table(finished):
     result, _, builder = finished
     store.verify(result.metrics)
@@ -171,6 +188,8 @@ def test_metrics_parquet_holds_every_number_of_the_table(finished):
     assert found["low"] < found["value"] < found["high"]
     assert rows["SPIN 2", "frechet", "value", None]["low"] is None
     assert 0 <= rows["SPIN 2", "alignment", "win_rate", "previous"]["value"] <= 1
+    counts = [rows["SPIN 2", "attributes", name, "previous"]["value"] for name in ("wins", "ties", "losses")]
+    assert sum(counts) == 16
 
 
 def test_the_spreadsheet_has_one_line_per_model(finished):

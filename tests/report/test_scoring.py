@@ -7,7 +7,7 @@ from spin.core import schema
 from spin.core.statistics import paired_difference
 from spin.report.reading import read_run
 from spin.report.scoring import convergence, score_rows
-from tests.report.conftest import SEED, commit_rows
+from tests.report.conftest import commit_rows
 
 
 def rows_of(builder):
@@ -30,8 +30,9 @@ def test_the_real_images_come_first_and_models_follow_in_order(finished_run):
 def test_columns_stand_in_a_fixed_order_and_know_their_direction(finished_run):
     columns = [cell.column for cell in rows_of(finished_run)[0].cells]
     assert [column.metric for column in columns] == [
-        "alignment", "aesthetic", "attributes", "frechet", "diversity", "denoising",
+        "alignment", "aesthetic", "attributes", "average", "z_average", "frechet", "diversity", "denoising",
     ]  # fmt: skip
+    assert [column.metric for column in columns if column.kind == "judge"] == ["alignment", "aesthetic", "attributes"]
     assert [column.metric for column in columns if column.lower_is_better] == ["frechet", "denoising"]
 
 
@@ -52,7 +53,7 @@ def test_a_difference_by_hand(builder):
     builder.write_scores("sft", {"alignment": scores + 1})
     found = compared(rows_of(builder), "SFT", "alignment", "base")
     assert (found.difference.value, found.difference.low, found.difference.high) == (1.0, 1.0, 1.0)
-    assert found.wins.value == 1.0
+    assert (found.wins.wins, found.wins.ties, found.wins.losses, found.wins.share.value) == (16, 0, 0, 1.0)
 
 
 def test_differences_are_paired_against_base_previous_and_start(finished_run):
@@ -70,7 +71,9 @@ def test_the_base_and_the_real_images_are_compared_with_nobody(finished_run):
 def test_win_rates_count_prompts(finished_run):
     a, b = finished_run.values("iteration-03", "attributes"), finished_run.values("base", "attributes")
     wins = compared(rows_of(finished_run), "SPIN 3", "attributes", "base").wins
-    assert wins.value == pytest.approx(((a > b).sum() + (a == b).sum() / 2) / len(a))
+    assert (wins.wins, wins.ties, wins.losses) == ((a > b).sum(), (a == b).sum(), (a < b).sum())
+    assert wins.ties > 0
+    assert wins.share.value == pytest.approx(((a > b).sum() + (a == b).sum() / 2) / len(a))
 
 
 def test_the_best_of_a_column_is_a_model_and_follows_the_direction(finished_run):
@@ -87,19 +90,6 @@ def test_numbers_of_a_whole_set_have_no_interval_and_no_comparison(finished_run)
     assert found.median is None
 
 
-def test_a_prompt_with_several_pictures_counts_once(builder):
-    builder.stages = ("base",)
-    builder.build()
-    # prompt 0: pictures 1 and 3 -> 2; prompt 1: 5; mean over prompts 3.5, over pictures it were 3
-    triples = [(0, 1.0, 0), (0, 3.0, 1), (1, 5.0, 0)]
-    rows = [
-        {"prompt_id": builder.prompt_ids[i], "prompt": "x", "seed": SEED + n, "scorer": "alignment", "score": score}
-        for i, score, n in triples
-    ]
-    commit_rows(builder.evaluation("base").scores(0), schema.SCORES, rows, "scores")
-    assert cell(rows_of(builder), "base", "alignment").mean.value == 3.5
-
-
 def test_scores_that_are_not_finite_are_left_out(builder):
     builder.stages = ("base", "sft")
     builder.build()
@@ -108,6 +98,8 @@ def test_scores_that_are_not_finite_are_left_out(builder):
     builder.write_scores("sft", {"alignment": scores})
     found = cell(rows_of(builder), "SFT", "alignment")
     assert found.mean.value == pytest.approx((120 - 3) / 15)
+    assert found.comparisons[0].missing == 1
+    assert found.comparisons[0].wins.prompts == found.comparisons[0].size.prompts == 15
 
 
 def test_convergence_pairs_the_same_draws_with_the_opponent(finished_run):
@@ -136,8 +128,7 @@ def test_intervals_do_not_depend_on_the_order_of_rows(builder):
     shuffled = list(reversed(builder.prompt_ids))
     values = builder.values("sft", "alignment")[::-1]
     rows = [
-        {"prompt_id": p, "prompt": "x", "seed": SEED, "scorer": "alignment", "score": v}
-        for p, v in zip(shuffled, values, strict=True)
+        builder.score_row(builder.prompt_ids.index(p), "alignment", v) for p, v in zip(shuffled, values, strict=True)
     ]
     commit_rows(builder.evaluation("sft").scores(0), schema.SCORES, rows, "scores")
     assert compared(rows_of(builder), "SFT", "alignment", "base") == before

@@ -18,6 +18,12 @@ def test_the_terminal_shows_the_same_table(finished_run):
     assert "index.html" in text
 
 
+def test_what_is_not_distinguishable_is_said_and_eighty_columns_are_enough(finished_run):
+    lines = printed(finished_run, width=80).splitlines()
+    assert any("distinguishable" in line for line in lines)
+    assert not any("\N{HORIZONTAL ELLIPSIS}" in line for line in lines)
+
+
 def test_markup_in_labels_is_shown_as_text(builder):
     builder.stages = ("base",)
     builder.build()
