@@ -44,12 +44,29 @@ PLAN_ROWS: Final = pa.schema(
         ("shard", pa.int32()),
     ]
 )
+PROMPT_SET: Final = pa.schema(
+    [
+        ("prompt_id", pa.string()),  # a hash of the normalised prompt: the same prompt has one id in every benchmark
+        ("prompt", pa.string()),
+        ("category", pa.string()),  # PartiPrompts' category, HPSv2's style, the paper's figure; null where none is
+        ("challenge", pa.string()),  # PartiPrompts only
+        ("tokens", pa.int32()),  # with start and end token; null where nobody counted
+        ("truncated", pa.bool_()),  # the text encoder sees only the first 77 tokens; null where nobody counted
+        ("origin", pa.string()),  # file and row it came from
+    ]
+)
 SCORES: Final = pa.schema(
     [
         ("prompt_id", pa.string()),
         ("prompt", pa.string()),
-        ("seed", pa.uint64()),
+        ("category", pa.string()),  # of the benchmark (PartiPrompts' category, HPSv2's style); null where it has none
+        ("challenge", pa.string()),  # PartiPrompts only
+        ("seed", pa.uint64()),  # of the one generator that all pictures of the prompt come from
+        ("draw", pa.int32()),  # number of the picture among those of its prompt
+        ("checkpoint", pa.string()),  # digest of the model; data-... for real images
         ("scorer", pa.string()),
+        ("version", pa.string()),  # digest of the scorer's weights
+        ("settings", pa.string()),  # JSON: what else moves this scorer's numbers, such as hps_version
         ("score", pa.float64()),
     ]
 )
