@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
@@ -133,6 +133,19 @@ def report(name: RunName, root: Root = Path("runs")) -> None:
 
     result = write_report(ReportRequest(root.absolute(), name))
     print_table(result, console)
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="A SELECT over the tables of docs/scores.md.")],
+    root: Root = Path("runs"),
+    form: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print the rows.")] = "table",
+    with_bytes: Annotated[bool, typer.Option("--with-bytes", help="Give `images` its column of PNG bytes.")] = False,
+) -> None:
+    """Ask in SQL about every score, picture and night of a runs root; reads only."""
+    from flows.query import query as ask
+
+    ask(root, sql, form=form, with_bytes=with_bytes)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunsRoot:
-    """The folder that holds every run, and what runs share: encoded images and evaluations."""
+    """The folder that holds every run, and what runs share: encoded images, prompt sets and evaluations."""
 
     path: Path
 
@@ -24,6 +24,9 @@ class RunsRoot:
         return EvaluationFolder(
             self.path / "evaluations" / subject_digest[:16] / f"{benchmark}.{protocol}.{config_hash}"
         )
+
+    def prompt_set(self, name: str, digest: str) -> PromptSetFolder:
+        return PromptSetFolder(self.path / "cache" / "prompts" / f"{name}-{digest[:16]}")
 
     @property
     def nights(self) -> Path:
@@ -148,6 +151,21 @@ class RealCache:
     @property
     def held_out_images(self) -> Path:
         return self.path / "held-out.parquet"
+
+
+@dataclass(frozen=True)
+class PromptSetFolder:
+    """The prompts of a benchmark, named by their content and shared by evaluations."""
+
+    path: Path
+
+    @property
+    def prompts(self) -> Path:
+        return self.path / "prompts.parquet"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.path / "quarantine.parquet"
 
 
 @dataclass(frozen=True)

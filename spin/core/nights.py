@@ -26,7 +26,7 @@ from spin.core.errors import ArtifactError
 from spin.core.layout import RunsRoot
 from spin.core.schema import write_table
 
-_SCHEMA: Final = pa.schema(
+NIGHTS: Final = pa.schema(
     [
         *((name, pa.string()) for name in ("night", "evaluated_at", "run", "stage", "label", "checkpoint")),
         *((name, pa.string()) for name in ("benchmark", "protocol", "metric")),
@@ -190,7 +190,7 @@ def _load(path: Path) -> list[Night]:
 
 
 def _replace(path: Path, rows: Sequence[Night]) -> None:
-    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=_SCHEMA)
+    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=NIGHTS)
     draft = draft_path(path)
     try:
         fill(draft, lambda target: write_table(target, table.replace_schema_metadata({_DIGEST: _digest(rows)})))

@@ -44,6 +44,17 @@ PLAN_ROWS: Final = pa.schema(
         ("shard", pa.int32()),
     ]
 )
+PROMPT_SET: Final = pa.schema(
+    [
+        ("prompt_id", pa.string()),  # a hash of the normalised prompt: the same prompt has one id in every benchmark
+        ("prompt", pa.string()),
+        ("category", pa.string()),  # PartiPrompts' category, HPSv2's style, the paper's figure; null where none is
+        ("challenge", pa.string()),  # PartiPrompts only
+        ("tokens", pa.int32()),  # with start and end token; null where nobody counted
+        ("truncated", pa.bool_()),  # the text encoder sees only the first 77 tokens; null where nobody counted
+        ("origin", pa.string()),  # file and row it came from
+    ]
+)
 SCORES: Final = pa.schema(
     [
         ("prompt_id", pa.string()),

@@ -29,10 +29,15 @@ def test_the_paths_are_those_that_the_design_promises() -> None:
 def test_what_runs_share_is_named_by_digests_and_lies_outside_every_run() -> None:
     cache = ROOT.real_cache("d" * 64, "m" * 64)
     evaluation = ROOT.evaluation("s" * 64, "test", "single", "0f3a")
+    prompts = ROOT.prompt_set("hpsv2", "p" * 64)
+    assert str(prompts.prompts) == f"runs/cache/prompts/hpsv2-{'p' * 16}/prompts.parquet"
+    assert prompts.quarantine.parent == prompts.path
     assert str(cache.latents) == f"runs/cache/real/{'d' * 16}-{'m' * 16}/real.parquet"
     assert str(evaluation.scores(0)) == f"runs/evaluations/{'s' * 16}/test.single.0f3a/scores/shard-00000.parquet"
     assert str(evaluation.denoising(1)).endswith("/test.single.0f3a/denoising/shard-00001.parquet")
-    assert {path.relative_to(ROOT.path).parts[0] for path in (cache.path, evaluation.path)} == set(RESERVED_RUN_NAMES)
+    assert {path.relative_to(ROOT.path).parts[0] for path in (cache.path, prompts.path, evaluation.path)} == set(
+        RESERVED_RUN_NAMES
+    )
 
 
 def test_the_manifest_stands_beside_its_artifact_so_that_a_checkpoint_stays_a_plain_folder() -> None:
