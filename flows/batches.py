@@ -53,6 +53,7 @@ class ScoreBatch:
     run: str
     model: str
     label: str
+    benchmark: str  # as another process finds it
     request: EvaluateRequest
     count: int  # of all shards
     shards: tuple[int, ...]
@@ -70,8 +71,8 @@ class ScoreBatch:
         left = self._left()
         return Call(
             f"evaluate {self.label} {span(left, self.count) if left else 'whole set'}",
-            {"model": self.model, "shards": left},
-            (f"evaluate {self.run} --checkpoint {self.model}",),
+            {"model": self.model, "shards": left, "benchmark": self.benchmark},
+            (f"evaluate {self.run} --checkpoint {self.model} --benchmark {self.benchmark}",),
         )
 
     def _left(self) -> list[int]:

@@ -52,6 +52,7 @@ def evaluate_shards(
     run: str,
     model: str,
     shards: list[int],
+    benchmark: str | None = None,
     settings: list[str] | None = None,
     code: str | None = None,
     root: str = "runs",
@@ -60,13 +61,14 @@ def evaluate_shards(
 
     Args:
         model: data, base, sft, or iteration-02.
+        benchmark: test, validation, or the folder of a prompt set; the run's first one where none is named.
         settings: evaluation.* in which this evaluation differs from the run's own.
         code: version of the code that asks; one evaluation is made by one code.
     """
     if code is not None:
         refuse_other_code(run, code)
     past = PastRun.open(root, run, settings or (), here=True)
-    return score(past.requests, past.prepared, past.model(model), shards)
+    return score(past.requests, past.asked(benchmark), past.model(model), shards)
 
 
 def training_request(past: PastRun, stage: str) -> TrainRequest:

@@ -109,18 +109,25 @@ def sample_shard(
 
 @app.command()
 def evaluate(
-    name: RunName,
+    subject: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run, a diffusers folder or a hub id.")],
     root: Root = Path("runs"),
     overrides: Overrides = None,
-    checkpoint: Annotated[str, typer.Option(help="all, newest, or a stage such as iteration-02.")] = "all",
+    checkpoint: Annotated[str, typer.Option(help="Of a run: all, newest, or a stage such as iteration-02.")] = "all",
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option(help="pickapic_test, partiprompts, hpsv2, paper_figures, a file of prompts; repeatable."),
+    ] = None,
+    against: Annotated[
+        list[str] | None, typer.Option(help="Another checkpoint; the first is what all are compared with.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the comparison's folder in the runs root.")] = None,
+    preset: Annotated[str, typer.Option(help="Whose evaluation settings a checkpoint is scored with.")] = "sd15-paper",
 ) -> None:
-    """Score the models of a run, perhaps with other settings: --set evaluation.guidance_scale=1."""
-    _enter(root, name)
-    from flows.evaluate import evaluate as flow
-    from flows.evaluate import print_scores
-
-    scores: Any = flow(name, checkpoint, None, overrides or [], False, str(root))
-    print_scores(scores)
+    """Score the models of a run, or any checkpoints side by side."""
+    if (root.absolute() / subject / "run.json").is_file() or not (against or _names_checkpoint(subject)):
+        _evaluate_run(root, subject, checkpoint, benchmark, overrides or [])
+    else:
+        _evaluate_checkpoint(root, subject, against, benchmark, name, preset, overrides or [])
 
 
 @app.command()
@@ -245,6 +252,39 @@ def _enter(root: Path, name: str) -> None:
     read_record(RunsRoot(root.absolute()).run(name))
     prepare_environment(root)
     refuse_other_server()
+
+
+def _names_checkpoint(subject: str) -> bool:
+    """A folder or a hub id; a run's name has no slash."""
+    return "/" in subject or subject == "miniature" or (Path(subject).expanduser() / "model_index.json").is_file()
+
+
+def _evaluate_run(root: Path, name: str, checkpoint: str, benchmarks: list[str] | None, overrides: list[str]) -> None:
+    _enter(root, name)
+    from flows.evaluate import evaluate as flow
+    from flows.evaluate import print_scores
+
+    scores: Any = flow(name, checkpoint, benchmarks, overrides, False, str(root))
+    print_scores(scores)
+
+
+def _evaluate_checkpoint(
+    root: Path, subject: str, against: list[str] | None, benchmarks: list[str] | None, name: str | None, preset: str,
+    overrides: list[str],
+) -> None:  # fmt: skip
+    from flows.entering import evaluation_sections
+    from flows.environment import prepare_environment, refuse_other_server
+
+    evaluation_sections(preset, benchmarks or [], overrides)
+    prepare_environment(root)
+    refuse_other_server()
+    from flows.comparing import evaluate_checkpoint
+    from spin.report.terminal import print_table
+    from tasks.showing import console
+
+    found: Any = evaluate_checkpoint(subject, against, benchmarks, name, preset, overrides, str(root))
+    print_table(found.report, console)
+    typer.echo(f"{found.images_scored} images scored; comparison {found.name}")
 
 
 def _run(config: Config) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from spin.core.config import Config
+from spin.core.config import Config, load_config
+from spin.core.config_identity import config_to_json
 from spin.core.errors import ConfigError
 from spin.core.layout import RunFolder, RunsRoot
 from spin.core.record import open_record
@@ -66,3 +68,15 @@ def check_run(config: Config) -> None:
         raise ConfigError(f"cannot be made: {error.strerror}", where=str(root.path), fix="set run.root") from error
     if free < _SMALLEST_FREE_BYTES:
         raise ConfigError(f"only {free / 2**20:.0f} MiB free", where=str(root.path), fix="free space or set run.root")
+
+
+def evaluation_sections(preset: str, benchmarks: Sequence[str], settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Evaluation and execution of a preset, with benchmarks and settings laid over them; its data has no part in it."""
+    strange = [text for text in settings if not re.match(r"(evaluation|execution)\.\w+\s*=", text)]
+    if strange:
+        raise ConfigError("only evaluation.* and execution.* are part of a comparison", where=f"--set {strange[0]}")
+    quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in benchmarks)  # a path may hold any character
+    nobodys = ["data.source=imagefolder", "data.path=."]
+    asked = [f"evaluation.benchmarks=[{quoted}]"] if benchmarks else []
+    values = config_to_json(load_config(preset, overrides=[*nobodys, *asked, *settings]))
+    return {section: values[section] for section in ("evaluation", "execution")}

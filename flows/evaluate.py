@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
 from prefect import flow
 from prefect.states import Completed
 from pydantic import BaseModel, Field
 from rich.table import Table
 
+from flows.entering import only_one
 from flows.executors import executor_of
 from flows.forms import root_field
 from flows.naming import named, tag_run
 from flows.past_run import PastRun
 from flows.requests import Model
-from spin.core.layout import RunsRoot
+from spin.core.layout import EvaluationFolder, RunsRoot
 from spin.core.nights import Night, append_nights, night_of, read_nights, trend
-from spin.core.record import newest_run
-from spin.core.schema import read_table
+from spin.core.record import newest_run, note_evaluation, read_record, relative, write_record
 from spin.core.statistics import mean_interval
 from spin.evaluate.request import EvaluateRequest
-from spin.evaluate.shards import evaluation_folder, shard_count
+from spin.evaluate.shards import evaluation_folder, is_measured, picture_count, shard_count
+from spin.report.reading import read_evaluation
+from spin.report.subjects import judges_of, values_by_prompt
 from tasks.showing import console
 from tasks.telling import show_table
-
-_PROTOCOL: Final = "single"  # one picture for each prompt
 
 
 class EvaluateForm(BaseModel):
@@ -47,10 +48,11 @@ class EvaluateForm(BaseModel):
         min_length=1,
         json_schema_extra={"position": 1},
     )
-    benchmarks: list[Literal["test", "validation"]] | None = Field(
+    benchmarks: list[str] | None = Field(
         default=None,
         title="Benchmarks",
-        description="held-out prompts to score (empty: the run's own)",
+        description="test, validation, pickapic_test, partiprompts, hpsv2, paper_figures, or a file of prompts"
+        " (empty: the run's own)",
         json_schema_extra={"position": 2},
     )
     settings: list[str] | None = Field(
@@ -72,10 +74,12 @@ class EvaluateForm(BaseModel):
 class Scores:
     """Means of one model on one benchmark."""
 
+    stage: str
     label: str
     benchmark: str
     means: dict[str, float]
     images_scored: int
+    folder: Path
     noted: int = 0  # rows that are new in the history of the nights
 
 
@@ -98,8 +102,11 @@ def evaluate(
         return Completed(message="nothing to do: 0 images, no run has a checkpoint yet", data=[])
     found: list[Scores] = []
     tag_run("spin-diffusion", name)
-    for benchmark in benchmarks or (None,):
-        found += score_models(root, name, checkpoint, benchmark, settings or [], keep=keep)
+    past = PastRun.open(root, name, settings or [])
+    for benchmark in benchmarks or past.requests.config.evaluation.benchmarks:
+        found += score_models(past, checkpoint, benchmark, settings or [], keep=keep)
+    if benchmarks and checkpoint == "all":
+        _note_in_record(past, found)
     if keep:
         rows = trend(read_nights(RunsRoot(Path(root).absolute())))
         show_table("nights", rows, "nightly evaluations: means, and the change since the night before")
@@ -108,26 +115,38 @@ def evaluate(
 
 
 def score_models(
-    root: str, run: str, checkpoint: str, benchmark: str | None, settings: Sequence[str], *, keep: bool
+    past: PastRun, checkpoint: str, benchmark: str, settings: Sequence[str], *, keep: bool
 ) -> Iterator[Scores]:
     """Score each chosen model on one benchmark."""
-    overrides = [*settings, *([] if benchmark is None else [f"evaluation.split={benchmark}"])]
-    past = PastRun.open(root, run, overrides)
-    executor = executor_of(past.requests, overrides)
+    executor, asked = executor_of(past.requests, settings), past.asked(benchmark)
     for model in _chosen(past, checkpoint):
-        result = executor.evaluate(past.prepared, model)
-        request = past.requests.evaluate(past.prepared, model)
+        if model is None and asked.real is None:
+            continue
+        result = executor.evaluate(asked, model)
+        request = past.requests.evaluate(asked, model)
         noted = 0 if model is None or not keep else _note(past, model, request)
-        label = "data" if model is None else model.label
-        yield Scores(label, request.split, _means(request), result.images_scored, noted)
+        name, label = ("data", "data") if model is None else (model.name, model.label)
+        yield Scores(name, label, request.benchmark, _means(past, request), result.images_scored, result.folder, noted)
+
+
+def _note_in_record(past: PastRun, found: Sequence[Scores]) -> None:
+    """Write whole evaluations of a run's models down, so that its report shows them."""
+    with only_one(past.requests.folder):
+        record = read_record(past.requests.folder)
+        for scores in found:
+            folder = EvaluationFolder(scores.folder)
+            note_evaluation(record, scores.stage, relative(scores.folder, past.requests.root), folder)
+        write_record(past.requests.folder, record)
 
 
 def print_scores(scores: Sequence[Scores]) -> None:
     """Print one row per model."""
     names = list(dict.fromkeys(name for row in scores for name in row.means))
-    table = Table("model", *names)
+    table = Table("benchmark", "model", *names)
     for row in scores:
-        table.add_row(row.label, *(f"{row.means[name]:.3f}" if name in row.means else "" for name in names))
+        table.add_row(
+            row.benchmark, row.label, *(f"{row.means[name]:.3f}" if name in row.means else "" for name in names)
+        )
     console.print(table)
     console.print(f"{sum(row.images_scored for row in scores)} images scored", highlight=False)
 
@@ -150,7 +169,7 @@ def _done(found: Sequence[Scores]) -> str:
 def _note(past: PastRun, model: Model, request: EvaluateRequest) -> int:
     """Add an evaluation to the history unless it is there, whoever scored it: mostly the run itself did."""
     config = evaluation_folder(request).path.name
-    wanted = (past.requests.config.run.name, request.split, _PROTOCOL, config)
+    wanted = (past.requests.config.run.name, request.benchmark, request.protocol, config)
     if any((row.series, row.checkpoint) == (wanted, model.digest) for row in read_nights(past.requests.root)):
         return 0
     rows = list(_nights(past, model, request, config))
@@ -161,10 +180,9 @@ def _note(past: PastRun, model: Model, request: EvaluateRequest) -> int:
 def _nights(past: PastRun, model: Model, request: EvaluateRequest, config: str) -> Iterator[Night]:
     """Rows of the history: one for each number of an evaluation."""
     now = datetime.now(UTC)
-    values = _values(request)
-    intervals = {name: mean_interval(found, seed=0) for name, found in values.items()}
-    for name, mean in _means(request).items():
-        interval = intervals.get(name)
+    values = _values(past, request)
+    for name, mean in _means(past, request).items():
+        interval = mean_interval(values[name], seed=0) if name in values else None
         yield Night(
             night=night_of(now, past.requests.config.nightly.timezone),
             evaluated_at=now.isoformat(timespec="seconds"),
@@ -172,35 +190,32 @@ def _nights(past: PastRun, model: Model, request: EvaluateRequest, config: str) 
             stage=model.name,
             label=model.label,
             checkpoint=model.digest,
-            benchmark=request.split,
-            protocol=_PROTOCOL,
+            benchmark=request.benchmark,
+            protocol=request.protocol,
             metric=name,
             mean=mean,
             low=None if interval is None else interval.low,
             high=None if interval is None else interval.high,
-            images=sum(map(len, values.values())) // max(1, len(values)),
+            images=len(values[name]) if name in values else picture_count(request, range(shard_count(request))),
             config=config,
         )
 
 
-def _values(request: EvaluateRequest) -> dict[str, list[float]]:
-    folder = evaluation_folder(request)
-    values: dict[str, list[float]] = {}
-    for shard in range(shard_count(request)):
-        for row in read_table(folder.scores(shard)).to_pylist():
-            values.setdefault(row["scorer"], []).append(row["score"])
-    return values
+def _values(past: PastRun, request: EvaluateRequest) -> dict[str, list[float]]:
+    """One value per prompt of each scorer, by the evaluation's protocol."""
+    found = read_evaluation(evaluation_folder(request), past.requests.root)
+    values = values_by_prompt(found, judges_of(found.scores))
+    return {name: list(by_prompt.values()) for name, by_prompt in values.items() if by_prompt}
 
 
-def _means(request: EvaluateRequest) -> dict[str, float]:
-    folder = evaluation_folder(request)
-    means = {name: _mean(found) for name, found in _values(request).items()}
-    means |= {row["metric"]: row["value"] for row in read_table(folder.set_metrics).to_pylist()}
-    if request.subject is not None:
-        tables = (read_table(folder.denoising(shard), ["error"]) for shard in range(shard_count(request)))
-        means["denoising"] = _mean([error for table in tables for error in table["error"].to_pylist()])
+def _means(past: PastRun, request: EvaluateRequest) -> dict[str, float]:
+    found = read_evaluation(evaluation_folder(request), past.requests.root)
+    means = {name: _mean(values) for name, values in _values(past, request).items()}
+    means |= found.set_metrics
+    if is_measured(request):
+        means["denoising"] = _mean([error for _, error in found.denoising.values()])
     return means
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    return math.fsum(values) / len(values) if values else math.nan

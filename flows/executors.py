@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
+from flows.asking import Asked
 from flows.batches import SampleBatch, ScoreBatch, groups
 from flows.joining import Call, Child, Missing, join
 from flows.requests import Model, Requests
@@ -53,7 +54,7 @@ class Executor(Protocol):
 
     def train(self, request: TrainRequest, name: str) -> TrainResult: ...
 
-    def evaluate(self, prepared: PrepareResult, model: Model | None) -> EvaluateResult: ...
+    def evaluate(self, asked: Asked, model: Model | None) -> EvaluateResult: ...
 
 
 def executor_of(requests: Requests, overrides: Sequence[str] = ()) -> Executor:
@@ -89,9 +90,9 @@ class Local:
             return _standing(request, steps=0)
         return learn(self.requests, request, name)
 
-    def evaluate(self, prepared: PrepareResult, model: Model | None) -> EvaluateResult:
-        request = self.requests.evaluate(prepared, model)
-        results = score(self.requests, prepared, model, unscored_shards(request))
+    def evaluate(self, asked: Asked, model: Model | None) -> EvaluateResult:
+        request = self.requests.evaluate(asked, model)
+        results = score(self.requests, asked, model, unscored_shards(request))
         return EvaluateResult(
             folder=evaluation_folder(request).path,
             images_made=sum(result.images_made for result in results),
@@ -142,22 +143,26 @@ class Workers:
         self._join([self._child(TRAIN, work, missing, call)], name)
         return _standing(request, steps=0 if stood else request.settings.steps)
 
-    def evaluate(self, prepared: PrepareResult, model: Model | None) -> EvaluateResult:
-        request = self.requests.evaluate(prepared, model)
+    def evaluate(self, asked: Asked, model: Model | None) -> EvaluateResult:
+        request = self.requests.evaluate(asked, model)
         missing = unscored_shards(request)
         label = "data" if model is None else model.label
         size = self.requests.config.execution.shards_per_child
-        self._join([self._scores(request, model, group, shards) for group, shards in groups(missing, size)], label)
-        self._join([self._scores(request, model, "whole", ())], label)  # where nobody measured it after the last shard
+        children = [self._scores(asked, request, model, group, shards) for group, shards in groups(missing, size)]
+        self._join(children, label)
+        # Where nobody measured it after the last shard:
+        self._join([self._scores(asked, request, model, "whole", ())], label)
         scored = picture_count(request, missing)
         made = 0 if model is None else scored
         return EvaluateResult(evaluation_folder(request).path, made, scored, 0.0)
 
     def _scores(
-        self, request: EvaluateRequest, model: Model | None, group: int | str, shards: tuple[int, ...]
+        self, asked: Asked, request: EvaluateRequest, model: Model | None, group: int | str, shards: tuple[int, ...]
     ) -> Child:
         name, label = ("data", "data") if model is None else (model.name, model.label)
-        batch = ScoreBatch(self.requests.config.run.name, name, label, request, shard_count(request), shards)
+        batch = ScoreBatch(
+            self.requests.config.run.name, name, label, asked.again, request, shard_count(request), shards
+        )
         work = f"{evaluation_folder(request).path} {group}"
         return replace(self._child(EVALUATE_SHARDS, work, batch.missing, batch.call), busy=batch.busy)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.asking import Asked
 from flows.requests import Model, Requests
 from spin.core.config import Config, config_from_mapping, load_config
 from spin.core.config_identity import config_to_json
@@ -58,7 +59,8 @@ class PastRun:
     @property
     def prepared(self) -> PrepareResult:
         if "data_digest" not in self.record:
-            raise ConfigError(f"run {self.record['run']!r} has no data yet", fix="run it once")
+            fix = "run it once, or name a benchmark that brings its own prompts"
+            raise ConfigError(f"run {self.record['run']!r} has no held-out data", fix=fix)
         return PrepareResult(
             prompts=self.requests.folder.prompts,
             real=self.requests.root.path / self.record["real"],
@@ -68,6 +70,11 @@ class PastRun:
             encoded=0,
             seconds=0.0,
         )
+
+    def asked(self, benchmark: str | None) -> Asked:
+        """The prompts of a benchmark; of the first one of the config where none is named."""
+        first = self.requests.config.evaluation.benchmarks[0]
+        return self.requests.asked(benchmark or first, lambda: self.prepared, Path(self.record["base"]["path"]))
 
     @property
     def models(self) -> list[Model]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.asking import HELD_OUT, Asked, held_out, prompt_set
 from spin.core.config import Config
 from spin.core.config_rules import judges_of, scorers_of
 from spin.core.environment import code_version
@@ -42,6 +44,13 @@ class Requests:
     @property
     def folder(self) -> RunFolder:
         return self.root.run(self.config.run.name)
+
+    def asked(self, benchmark: str, prepared: Callable[[], PrepareResult], base: Path) -> Asked:
+        """The prompts of a benchmark as the config wants them; `prepared` gives the run's data where it has some."""
+        if benchmark in HELD_OUT:
+            return held_out(prepared(), benchmark)
+        limit, share = self.config.evaluation.prompts, self.config.data.max_bad_share
+        return prompt_set(benchmark, self.root, limit=limit, max_bad_share=share, model=base)
 
     @property
     def inline(self) -> bool:
@@ -164,28 +173,23 @@ class Requests:
 
     def evaluate(
         self,
-        prepared: PrepareResult,
+        asked: Asked,
         subject: Model | None,
         shards: tuple[int, ...] | None = None,
         *,
-        benchmark: str | None = None,
         finish: bool = False,
     ) -> EvaluateRequest:
-        """Shards of an evaluation; all of them, then the numbers of the whole set, where none are named.
-
-        Args:
-            benchmark: one of the config's; the first where none is named.
-        """
+        """Shards of an evaluation; all of them, then the numbers of the whole set, where none are named."""
         evaluation, execution, values = self.config.evaluation, self.config.execution, self.config.model_dump()
         folder = evaluation.scorers_folder
         return EvaluateRequest(
             runs_root=self.root.path,
             subject=None if subject is None else subject.folder,
-            subject_digest=f"data-{prepared.data_digest}" if subject is None else subject.digest,
-            benchmark=benchmark or evaluation.benchmarks[0],
-            prompts=None,
-            real=prepared.real,
-            data_digest=prepared.data_digest,
+            subject_digest=f"data-{asked.digest}" if subject is None else subject.digest,
+            benchmark=asked.benchmark,
+            prompts=asked.prompts,
+            real=asked.real,
+            data_digest=asked.digest,
             max_prompts=evaluation.prompts,
             protocol=evaluation.protocol,
             images_per_prompt=evaluation.images_per_prompt,

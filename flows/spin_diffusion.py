@@ -25,7 +25,7 @@ from spin.core.config_identity import config_to_json
 from spin.core.errors import ConfigError
 from spin.core.layout import EvaluationFolder, RealCache, StageFolder
 from spin.core.plan import Plan
-from spin.core.record import Record, open_record, relative
+from spin.core.record import Record, note_evaluation, open_record, relative
 from spin.core.store import read_manifest
 from spin.evaluate.shards import is_measured, shard_count
 from spin.prepare.request import PrepareResult
@@ -207,20 +207,21 @@ def iteration(state: RunState, number: int, opponent: Model) -> Model:
 
 
 def evaluate_model(state: RunState, model: Model | None) -> None:
-    """Score a model, or the real held-out images (None), and write the result down."""
-    requests = state.requests
-    name = "data" if model is None else model.name
-    request = requests.evaluate(state.prepared, model)
-    result = state.executor.evaluate(state.prepared, model)
-    state.totals.images_sampled += result.images_made
-    state.totals.images_scored += result.images_scored
-    made = EvaluationFolder(result.folder)
-    state.spent(name, "evaluate", made.artifacts(shard_count(request), measured=is_measured(request)))
-    folder = relative(result.folder, requests.root)
-    if model is None:
-        state.record["data"] = {"label": "data", "evaluation": folder}
-    else:
-        state.stage(name)["evaluation"] = folder
+    """Score a model, or the real held-out images (None), on every benchmark, and write the results down."""
+    requests, name = state.requests, "data" if model is None else model.name
+    made: list[Path] = []
+    for benchmark in requests.config.evaluation.benchmarks:
+        asked = requests.asked(benchmark, lambda: state.prepared, Path(state.record["base"]["path"]))
+        if model is None and asked.real is None:
+            continue
+        result = state.executor.evaluate(asked, model)
+        state.totals.images_sampled += result.images_made
+        state.totals.images_scored += result.images_scored
+        request = requests.evaluate(asked, model)
+        folder = EvaluationFolder(result.folder)
+        made += folder.artifacts(shard_count(request), measured=is_measured(request))
+        note_evaluation(state.record, name, relative(result.folder, requests.root), folder)
+    state.spent(name, "evaluate", made)
     write_down(requests.folder, state.record)
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from rich.table import Table
 
-from spin.core.config_sections import EvaluationConfig
 from spin.core.layout import EvaluationFolder, RealCache, RunFolder, RunsRoot
-from spin.core.plan import shard_count
 from spin.core.planning import read_plan
-from spin.core.record import Record, read_record, recorded_config
+from spin.core.record import read_record, recorded_config
 from spin.core.store import is_intact, is_whole
+from spin.evaluate.shards import artifacts_of
 from tasks.showing import console
 
 
@@ -51,14 +50,6 @@ def expected_artifacts(folder: RunFolder) -> Iterator[Path]:
         if is_intact(stage.plan) and is_intact(stage.plan_rows):
             yield from (stage.samples(shard) for shard in range(read_plan(stage).shards))
         yield from (stage.training_log, stage.held_out_log, stage.checkpoint(config.train.at(number).steps))
-    yield from _evaluations(folder, record, config.evaluation)
-
-
-def _evaluations(folder: RunFolder, record: Record, settings: EvaluationConfig) -> Iterator[Path]:
     for stage in (record.get("data"), *record["stages"]):
-        if stage is None or not stage.get("evaluation"):
-            continue
-        images = record["prompts"][settings.split]  # in the split; `prompts` takes the first of them
-        shards = shard_count(min(images, settings.prompts or images), settings.shard_size)
-        evaluation = EvaluationFolder(folder.root.path / stage["evaluation"])
-        yield from evaluation.artifacts(shards, is_data=stage.get("label") == "data")
+        for path in ((stage or {}).get("evaluations") or {}).values():
+            yield from artifacts_of(EvaluationFolder(folder.root.path / path))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
+from flows.asking import Asked
 from flows.requests import Model, Requests
 from spin.core.errors import ArtifactError, ConfigError
 from spin.core.planning import read_plan
@@ -63,12 +64,10 @@ def learn(requests: Requests, request: TrainRequest, label: str) -> TrainResult:
     return result
 
 
-def score(
-    requests: Requests, prepared: PrepareResult, model: Model | None, shards: Sequence[int]
-) -> list[EvaluateResult]:
+def score(requests: Requests, asked: Asked, model: Model | None, shards: Sequence[int]) -> list[EvaluateResult]:
     """Make and score shards of an evaluation, each a task; whoever makes the last one measures the whole set."""
     label = "data" if model is None else model.label
-    request = requests.evaluate(prepared, model)
+    request = requests.evaluate(asked, model)
     total = shard_count(request)
 
     def make(shard: int) -> EvaluateResult:

@@ -25,8 +25,12 @@ class RunsRoot:
             self.path / "evaluations" / subject_digest[:16] / f"{benchmark}.{protocol}.{config_hash}"
         )
 
+    @property
+    def prompt_sets(self) -> Path:
+        return self.path / "cache" / "prompts"
+
     def prompt_set(self, name: str, digest: str) -> PromptSetFolder:
-        return PromptSetFolder(self.path / "cache" / "prompts" / f"{name}-{digest[:16]}")
+        return PromptSetFolder(self.prompt_sets / f"{name}-{digest[:16]}")
 
     @property
     def nights(self) -> Path:

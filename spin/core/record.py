@@ -12,10 +12,11 @@ from spin.core.config_identity import config_hash, config_to_json, diff_configs
 from spin.core.draft import draft_path, fsync, sweep
 from spin.core.environment import code_version, versions
 from spin.core.errors import ArtifactError, ConfigError
-from spin.core.layout import RunFolder, RunsRoot, manifest_path
+from spin.core.layout import EvaluationFolder, RunFolder, RunsRoot, manifest_path
 
 Record = dict[str, Any]
 log = logging.getLogger(__name__)
+COMPARISON: Final = "comparison"  # the kind of a record that compares models which no run of ours has made
 _FIELDS: Final = frozenset({"run", "config", "config_hash", "seed", "versions", "code_version", "stages"})
 
 
@@ -86,6 +87,22 @@ def write_record(folder: RunFolder, record: Record) -> None:
         sweep(folder.record)
 
 
+def note_evaluation(record: Record, stage: str, path: str, folder: EvaluationFolder) -> None:
+    """Write an evaluation down; a stage's first one is what gate and verdict read.
+
+    Args:
+        stage: name of the stage, or `data` for the real images.
+        path: of the folder, as the record keeps it.
+    """
+    if stage == "data":
+        entry = record.setdefault("data", {"label": "data"})
+    else:
+        entry = next(found for found in record["stages"] if found["name"] == stage)
+    known = entry.setdefault("evaluations", {})
+    known[f"{folder.benchmark}.{folder.protocol}"] = path
+    entry["evaluation"] = next(iter(known.values()))
+
+
 def run_names(root: RunsRoot) -> list[str]:
     """Names of the runs in a runs root, sorted."""
     if not root.path.is_dir():
@@ -97,7 +114,8 @@ def newest_run(root: RunsRoot) -> str | None:
     """The run whose newest model was made last; None where no run has one."""
 
     def made(name: str) -> float:
-        stages = read_record(root.run(name))["stages"]
+        record = read_record(root.run(name))
+        stages = [] if record.get("kind") == COMPARISON else record["stages"]
         checkpoints = [root.path / stage["checkpoint"] for stage in stages if stage.get("checkpoint")]
         manifests = [manifest_path(path) for path in checkpoints[1:]]  # the first is the base, which no run made
         return max((path.stat().st_mtime for path in manifests if path.exists()), default=0.0)

@@ -70,17 +70,6 @@ SCORES: Final = pa.schema(
         ("score", pa.float64()),
     ]
 )
-PROMPT_SET: Final = pa.schema(
-    [
-        ("prompt_id", pa.string()),  # a hash of the normalised prompt: the same prompt has one id in every benchmark
-        ("prompt", pa.string()),
-        ("category", pa.string()),  # PartiPrompts' category, HPSv2's style, the paper's figure; null where none is
-        ("challenge", pa.string()),  # PartiPrompts only
-        ("tokens", pa.int32()),  # with start and end token; null where nobody counted
-        ("truncated", pa.bool_()),  # the text encoder sees only the first 77 tokens; null where nobody counted
-        ("origin", pa.string()),  # file and row it came from
-    ]
-)
 SET_METRICS: Final = pa.schema([("metric", pa.string()), ("value", pa.float64()), ("images", pa.int64())])
 DENOISING: Final = pa.schema(
     [("prompt_id", pa.string()), ("draw", pa.int32()), ("timestep", pa.int32()), ("error", pa.float64())]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,13 +62,12 @@ class PromptEncoder:
         disable_progress_bar()  # transformers' own; the room tells its progress itself
         try:
             encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32)
-            tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0]
             raise ArtifactError(
                 f"cannot load the text encoder: {reason}", where=str(folder), fix="restore the folder"
             ) from error
-        return cls(encoder.to(device).eval().requires_grad_(False), tokenizer, device)
+        return cls(encoder.to(device).eval().requires_grad_(False), _tokenizer(folder), device)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -83,3 +82,17 @@ class PromptEncoder:
         )
         values: Tensor = self.encoder(tokens.input_ids.to(self.device)).last_hidden_state
         return values
+
+
+def token_counter(folder: Path) -> Callable[[list[str]], list[int]]:
+    """Counts the tokens of prompts by a pipeline's own tokenizer, start and end among them, not cut off."""
+    tokenizer = _tokenizer(folder)
+    return lambda prompts: [len(ids) for ids in tokenizer(prompts, truncation=False, verbose=False).input_ids]
+
+
+def _tokenizer(folder: Path) -> CLIPTokenizer:
+    try:
+        return CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ArtifactError(f"cannot load the tokenizer: {reason}", where=str(folder), fix="restore it") from error

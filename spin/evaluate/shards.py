@@ -7,7 +7,7 @@ file, made from every shard's pictures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,9 +35,8 @@ def looks_whole(artifact: Path, identity: Identity) -> bool:
 def evaluation_folder(request: EvaluateRequest) -> EvaluationFolder:
     """Where an evaluation stands: a function of what is evaluated and how, shared by runs."""
     settings = identity_hash(sorted(_settings(request).items()))[:12]
-    # The digest first: a name in the middle of a path may hold dots.
-    benchmark = f"{request.data_digest[:8]}-{request.benchmark}"
-    return RunsRoot(request.runs_root).evaluation(request.subject_digest, benchmark, request.protocol, settings)
+    root = RunsRoot(request.runs_root)
+    return root.evaluation(request.subject_digest, request.benchmark, request.protocol, settings)
 
 
 def prompts_in_shard(request: EvaluateRequest) -> int:
@@ -120,6 +119,18 @@ def set_identity(request: EvaluateRequest, count: int) -> Identity:
         **_evaluation_identity(request),
         "images": [_content_digest(folder.images(shard)) for shard in range(count)],
     }
+
+
+def artifacts_of(folder: EvaluationFolder) -> Iterator[Path]:
+    """Every file of an evaluation as the numbers of its whole set tell; before they are there, what has begun."""
+    manifest = read_manifest(folder.set_metrics)
+    if manifest is None:
+        yield from (path for path in sorted(folder.path.rglob("*.parquet")))
+        yield folder.set_metrics
+        return
+    settings = manifest.identity["settings"]
+    measured = settings["real"] and not manifest.identity["subject"].startswith("data-")
+    yield from folder.artifacts(len(manifest.identity["images"]), measured=measured)
 
 
 def require_cover(request: EvaluateRequest, count: int) -> None:

@@ -148,6 +148,11 @@ def read_run(*, runs_root: Path, run: str, further: bool = True) -> Run:
     return Run(folder, name, record, stages, data, RealCache(real) if real else None, tuple(reader.notices), others)
 
 
+def read_evaluation(folder: EvaluationFolder, root: RunsRoot) -> Evaluation:
+    """What stands of one evaluation, whichever run asked for it."""
+    return _Reader(root, root.run("")).evaluation(str(folder.path))
+
+
 class _Reader:
     """Reads artifacts of one run; remembers what it had to leave out."""
 
