@@ -221,11 +221,21 @@ def worker(
 
 
 @app.command()
-def doctor(root: Root = Path("runs")) -> None:
-    """Prove that this machine can run the pipeline: versions, device, and what the runs root must be able to do."""
-    from flows.doctor import examine, print_findings
+def doctor(
+    root: Root = Path("runs"),
+    scorers: Annotated[bool, typer.Option("--scorers", help="Fetch, verify and try the published judges.")] = False,
+    scorers_folder: Annotated[
+        Path | None, typer.Option(help="Folder with the judges' files; the hub where none is named.")
+    ] = None,
+    hps_version: Annotated[str, typer.Option(help="v2.0 or v2.1.")] = "v2.0",
+) -> None:
+    """Prove that this machine can run the pipeline: versions, device, the runs root; or that the judges are whole."""
+    from flows.doctor import examine, examine_scorers, print_findings
 
-    if not print_findings(examine(root)):
+    if hps_version not in ("v2.0", "v2.1"):
+        raise ConfigError(f"no version {hps_version[:20]!r}", where="--hps-version", fix="take v2.0 or v2.1")
+    folder = None if scorers_folder is None else scorers_folder.absolute()
+    if not print_findings(examine_scorers(folder, hps_version) if scorers else examine(root)):
         raise typer.Exit(1)
 
 

@@ -38,6 +38,12 @@ def examine(root: Path) -> list[Finding]:
     return [_try(name, check) for name, check in checks.items()]
 
 
+def examine_scorers(folder: Path | None, hps_version: str) -> list[Finding]:
+    """Fetch, verify and try each of the published judges."""
+    examining = importlib.import_module("spin.evaluate.examining")
+    return [_try(name, check) for name, check in examining.examinations(folder, hps_version=hps_version)]
+
+
 def print_findings(findings: Sequence[Finding]) -> bool:
     """Print them; true where all are good."""
     for finding in findings:
