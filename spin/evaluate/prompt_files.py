@@ -27,7 +27,7 @@ _LONGEST_LINE: Final = 1 << 20  # bytes; what is longer is no prompt, and may be
 _LARGEST_JSON: Final = 64 << 20  # bytes
 _BATCH_ROWS: Final = 4096
 _BOM: Final = b"\xef\xbb\xbf"
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(//|:)")
 _TEXT_TYPES: Final = frozenset({pa.string(), pa.large_string(), pa.string_view()})
 
 
@@ -99,7 +99,7 @@ def shown(source: str | Path) -> str:
     """A source as errors and manifests name it: a URL without user, password and query, which may be secrets."""
     if not is_url(source):
         return str(source)
-    parts = urlsplit(str(source))
+    parts = urlsplit(str(source).rpartition("::")[2])
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
