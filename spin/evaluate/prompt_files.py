@@ -103,15 +103,25 @@ def shown(source: str | Path) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
+def _without_secrets(message: str, source: str | Path) -> str:
+    """The first line of a library's message, which may quote the URL as it was typed."""
+    parts = urlsplit(str(source).rpartition("::")[2])
+    for secret in (parts.netloc.rpartition("@")[0], parts.query):
+        if is_url(source) and secret:
+            message = message.replace(secret, "...")
+    return message.partition("\n")[0]
+
+
 @contextmanager
 def _opened(source: str | Path, where: str) -> Iterator[BinaryIO]:
     try:
         with _open_url(str(source), where) if is_url(source) else Path(source).open("rb") as stream:
             yield stream
     except ImportError as error:  # fsspec names the package that the protocol needs
-        raise DataError(f"cannot be opened: {error}", where=where, fix="install it, or copy the file here") from error
+        problem = _without_secrets(str(error), source)
+        raise DataError(f"cannot be opened: {problem}", where=where, fix="install it, or copy the file here") from error
     except OSError as error:
-        problem = error.strerror or str(error).partition("\n")[0] or type(error).__name__
+        problem = error.strerror or _without_secrets(str(error), source) or type(error).__name__
         raise DataError(f"cannot be read: {problem}", where=where, fix="name a file that is there") from error
 
 
@@ -124,7 +134,8 @@ def _open_url(url: str, where: str) -> BinaryIO:
     try:
         stream: BinaryIO = fsspec.open(url, "rb").open()
     except ValueError as error:
-        raise DataError(f"cannot be opened: {error}", where=where, fix="name a path or another URL") from error
+        problem = _without_secrets(str(error), url)
+        raise DataError(f"cannot be opened: {problem}", where=where, fix="name a path or another URL") from error
     return stream
 
 
