@@ -121,7 +121,7 @@ def _opened(source: str | Path, where: str) -> Iterator[BinaryIO]:
         problem = _without_secrets(str(error), source)
         raise DataError(f"cannot be opened: {problem}", where=where, fix="install it, or copy the file here") from error
     except OSError as error:
-        problem = error.strerror or _without_secrets(str(error), source) or type(error).__name__
+        problem = _without_secrets(error.strerror or str(error), source) or type(error).__name__
         raise DataError(f"cannot be read: {problem}", where=where, fix="name a file that is there") from error
 
 

@@ -213,3 +213,16 @@ def test_a_secret_in_a_url_is_shown_nowhere() -> None:
         "simplecache::https://user:secret@host/mine.txt",
     ):
         assert "secret" not in refusal(secret)
+
+
+class Quoting(fsspec.AbstractFileSystem):
+    """Has no file, and says so as fsspec's web files do: with the address as it was typed."""
+
+    def _open(self, path: str, *_: Any, **__: Any) -> Any:
+        raise FileNotFoundError(path)
+
+
+def test_a_secret_in_a_url_is_not_shown_in_the_words_of_a_library_either() -> None:
+    fsspec.register_implementation("quoting", Quoting, clobber=True)
+    message = refusal("quoting://user:secret@host/mine.txt?token=secret")
+    assert message.startswith("quoting://host/mine.txt: cannot be read: ...@host/mine.txt?...;")
