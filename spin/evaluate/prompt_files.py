@@ -27,7 +27,7 @@ _LONGEST_LINE: Final = 1 << 20  # bytes; what is longer is no prompt, and may be
 _LARGEST_JSON: Final = 64 << 20  # bytes
 _BATCH_ROWS: Final = 4096
 _BOM: Final = b"\xef\xbb\xbf"
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(//|:)")
 _TEXT_TYPES: Final = frozenset({pa.string(), pa.large_string(), pa.string_view()})
 
 
@@ -99,8 +99,17 @@ def shown(source: str | Path) -> str:
     """A source as errors and manifests name it: a URL without user, password and query, which may be secrets."""
     if not is_url(source):
         return str(source)
-    parts = urlsplit(str(source))
+    parts = urlsplit(str(source).rpartition("::")[2])
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _without_secrets(message: str, source: str | Path) -> str:
+    """The first line of a library's message, which may quote the URL as it was typed."""
+    parts = urlsplit(str(source).rpartition("::")[2])
+    for secret in (parts.netloc.rpartition("@")[0], parts.query):
+        if is_url(source) and secret:
+            message = message.replace(secret, "...")
+    return message.partition("\n")[0]
 
 
 @contextmanager
@@ -109,9 +118,10 @@ def _opened(source: str | Path, where: str) -> Iterator[BinaryIO]:
         with _open_url(str(source), where) if is_url(source) else Path(source).open("rb") as stream:
             yield stream
     except ImportError as error:  # fsspec names the package that the protocol needs
-        raise DataError(f"cannot be opened: {error}", where=where, fix="install it, or copy the file here") from error
+        problem = _without_secrets(str(error), source)
+        raise DataError(f"cannot be opened: {problem}", where=where, fix="install it, or copy the file here") from error
     except OSError as error:
-        problem = error.strerror or str(error).partition("\n")[0] or type(error).__name__
+        problem = _without_secrets(error.strerror or str(error), source) or type(error).__name__
         raise DataError(f"cannot be read: {problem}", where=where, fix="name a file that is there") from error
 
 
@@ -124,7 +134,8 @@ def _open_url(url: str, where: str) -> BinaryIO:
     try:
         stream: BinaryIO = fsspec.open(url, "rb").open()
     except ValueError as error:
-        raise DataError(f"cannot be opened: {error}", where=where, fix="name a path or another URL") from error
+        problem = _without_secrets(str(error), url)
+        raise DataError(f"cannot be opened: {problem}", where=where, fix="name a path or another URL") from error
     return stream
 
 

@@ -92,10 +92,9 @@ def open_database(root: RunsRoot, *, with_bytes: bool = False) -> Database:
         "runs": (pa.Table.from_pylist(list(_run_rows(root, notices)), schema=_RUNS), None),
     }
     connection = duckdb.connect(":memory:", config=_SETTINGS)
-    connection.execute("SET python_enable_replacements = false")  # else a query may name variables of this program
     for name, (data, digest) in tables.items():
         _add_table(connection, name, data, digest=digest, with_bytes=with_bytes)
-    connection.execute("SET enable_external_access = false")
+    connection.execute("SET enable_external_access = false")  # nor may a query name this program's variables
     connection.execute("SET lock_configuration = true")
     return Database(connection, tuple(notices))
 

@@ -110,8 +110,10 @@ def test_parquet_text_of_any_kind_is_read(tmp_path: Path, kind: pa.DataType) -> 
 
 def test_parquet_text_that_is_not_utf8_costs_its_row_only(tmp_path: Path) -> None:
     bad = pa.Array.from_buffers(pa.string(), 2, pa.array([b"caf\xe9", b"ok"], pa.binary()).buffers())
-    pq.write_table(pa.table({"prompt": bad}), tmp_path / "mine.parquet")
-    assert rows(tmp_path / "mine.parquet") == [("mine.parquet:1", "caf\udce9"), ("mine.parquet:2", "ok")]
+    words = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int32()), bad)
+    for column in (bad, words):
+        pq.write_table(pa.table({"prompt": column}), tmp_path / "mine.parquet")
+        assert rows(tmp_path / "mine.parquet") == [("mine.parquet:1", "caf\udce9"), ("mine.parquet:2", "ok")]
 
 
 def test_pictures_beside_the_prompts_are_not_read(tmp_path: Path) -> None:
@@ -186,15 +188,41 @@ def test_a_url_of_fsspec_is_read_like_a_path() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["nothing://x/mine.txt", "reference://x/mine.txt", "simplecache::memory://x/mine.txt", "zip://a.txt::b.txt"]
+    "url",
+    [
+        "simplecache::memory://prompts/mine.txt",
+        "zip://mine.txt::memory://prompts/mine.txt",
+        "reference://prompts/mine.txt",
+    ],
 )
-def test_urls_of_other_kinds_are_refused(url: str) -> None:
-    refusal(url)
+def test_urls_that_fill_in_templates_are_not_opened(url: str) -> None:
+    fsspec.filesystem("memory").pipe("/prompts/mine.txt", b"a cat\n")
+    assert "is a URL of a kind that is not opened" in refusal(url)
+
+
+def test_a_url_of_an_unknown_kind_is_refused() -> None:
+    assert "Protocol not known: nothing" in refusal("nothing://x/mine.txt")
 
 
 def test_a_secret_in_a_url_is_shown_nowhere() -> None:
     url = "https://user:secret@example.org/a/mine.txt?token=secret"
     assert shown(url) == "https://example.org/a/mine.txt"
     assert file_name(url) == "mine.txt"
-    message = refusal("nothing://user:secret@host/mine.txt?token=secret")
-    assert "secret" not in message
+    for secret in (
+        "nothing://user:secret@host/mine.txt?token=secret",
+        "simplecache::https://user:secret@host/mine.txt",
+    ):
+        assert "secret" not in refusal(secret)
+
+
+class Quoting(fsspec.AbstractFileSystem):
+    """Has no file, and says so as fsspec's web files do: with the address as it was typed."""
+
+    def _open(self, path: str, *_: Any, **__: Any) -> Any:
+        raise FileNotFoundError(path)
+
+
+def test_a_secret_in_a_url_is_not_shown_in_the_words_of_a_library_either() -> None:
+    fsspec.register_implementation("quoting", Quoting, clobber=True)
+    message = refusal("quoting://user:secret@host/mine.txt?token=secret")
+    assert message.startswith("quoting://host/mine.txt: cannot be read: ...@host/mine.txt?...;")

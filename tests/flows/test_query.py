@@ -140,6 +140,7 @@ def test_a_wrong_question_is_one_line_and_exit_code_2(ask: Asking, sql: str, wor
     assert len(err.splitlines()) == 1
     assert "Traceback" not in err
     assert err.startswith("query: ")
+    assert "LINE 1" not in err
     for word in words:
         assert word in err
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from spin.core.errors import ConfigError
@@ -170,6 +171,10 @@ def test_runs_have_a_row_for_the_data_and_for_a_stage_that_is_not_made_yet(ask: 
     ]  # fmt: skip
 
 
+def test_nights_name_a_checkpoint_as_the_other_tables_do(ask: Ask) -> None:
+    assert ask("SELECT DISTINCT checkpoint, digest FROM nights") == [(SFT, MODELS["sft"])]
+
+
 def test_pictures_come_without_their_bytes_until_they_are_asked_for(measured: RunsRoot, ask: Ask) -> None:
     assert "bytes" not in [row[0] for row in ask("DESCRIBE images")]
     found = asking(open_database(measured, with_bytes=True))("SELECT DISTINCT bytes, draw FROM images")
@@ -216,18 +221,26 @@ def test_a_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
         "SELECT * FROM read_text('{secret}')", "SELECT * FROM read_csv('{secret}')", "SELECT * FROM '{secret}'",
         "SELECT * FROM glob('{folder}/*')", "SELECT * FROM read_parquet('http://127.0.0.1:1/x.parquet')",
         "SELECT * FROM enable_logging(storage = 'file', storage_path = '{file}')", "SET enable_external_access = true",
-        "SET temp_directory = '{folder}'", "RESET lock_configuration", "SELECT * FROM found", "SELECT getenv('HOME')",
+        "SET temp_directory = '{folder}'", "RESET lock_configuration", "SELECT getenv('HOME')",
         "DELETE FROM scores", "INSERT INTO runs SELECT * FROM runs", "CREATE PERSISTENT SECRET s (TYPE http)",
     ],
 )  # fmt: skip
 def test_no_query_writes_reads_other_files_or_loads_anything(ask: Ask, tmp_path: Path, question: str) -> None:
     import duckdb
 
-    found = tmp_path / "secret.csv"  # the name of a variable is no table either
-    found.write_text("a\n1\n")
+    secret = tmp_path / "secret.csv"
+    secret.write_text("a\n1\n")
     with pytest.raises(duckdb.Error):
-        ask(question.format(file=tmp_path / "written", secret=found, folder=tmp_path))
+        ask(question.format(file=tmp_path / "written", secret=secret, folder=tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["secret.csv"]
+
+
+def test_no_query_reads_the_variables_of_the_program(measured: RunsRoot) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    connection, variable = open_database(measured).connection, pa.table({"a": [1]})
+    assert duckdb.connect().execute("SELECT * FROM variable").fetchall() == [(variable["a"][0].as_py(),)]
+    with pytest.raises(duckdb.Error, match="variable does not exist"):
+        connection.execute("SELECT * FROM variable")
 
 
 def test_nothing_is_written_and_nobody_is_called(measured: RunsRoot, monkeypatch: pytest.MonkeyPatch) -> None:
