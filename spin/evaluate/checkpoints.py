@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -78,13 +79,22 @@ def fetch(file: WeightFile, folder: Path | None) -> Path:
     try:
         if file.url is not None:
             return _from_url(file, file.url)
-        return Path(hf_hub_download(file.repository, file.name, revision=file.revision))
+        return _from_hub(file)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(
             f"cannot be downloaded: {reason}", where=f"{file.repository}/{file.name}",
             fix=f"go online once, or put it at FOLDER/{file.place} and set evaluation.scorers_folder=FOLDER",
         ) from error  # fmt: skip
+
+
+def _from_hub(file: WeightFile) -> Path:
+    try:
+        return Path(hf_hub_download(file.repository, file.name, revision=file.revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        # Our own line tells what failed, and how to do without.
+        logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
+        return Path(hf_hub_download(file.repository, file.name, revision=file.revision))
 
 
 def _from_url(file: WeightFile, url: str) -> Path:

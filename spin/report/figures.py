@@ -49,7 +49,25 @@ def share(value: float) -> str:
 
 def wins(found: WinRate) -> str:
     """Share of prompts won with its interval: 80 % [49, 94]."""
-    return f"{share(found.share.value)} [{100 * found.share.low:.0f}, {100 * found.share.high:.0f}]"
+    return f"{share(found.share.value)} {wins_interval(found)}"
+
+
+def wins_interval(found: WinRate) -> str:
+    return f"[{100 * found.share.low:.0f}, {100 * found.share.high:.0f}]"
+
+
+def favour(found: WinRate) -> str:
+    """better, worse, or same where the interval holds one half."""
+    if not distinguishable(found.share, from_value=0.5):
+        return "same"
+    return "better" if found.share.value > 0.5 else "worse"
+
+
+def figures(value: float | None) -> str:
+    """About three figures, for times whose size is not known before: 342, 5.7, 0.0022."""
+    if value is None:
+        return NOTHING
+    return count(value) if value >= 100 else f"{value:.2g}"
 
 
 def tally(found: WinRate) -> str:

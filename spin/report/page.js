@@ -4,15 +4,35 @@ for (const group of document.querySelectorAll("[data-switch]")) {
   const apply = () => {
     const chosen = group.querySelector("input:checked").value;
     if (group.dataset.switch === "statistic") {
-      document.querySelector("table.scores").dataset.statistic = chosen;
+      group.parentElement.querySelector("table.scores").dataset.statistic = chosen;
     } else {
-      for (const panel of document.querySelectorAll("[data-panel]")) {
+      for (const panel of group.parentElement.querySelectorAll(":scope > .panel")) {
         panel.classList.toggle("chosen", panel.dataset.panel === chosen);
       }
     }
   };
   group.addEventListener("change", apply);
   apply();
+}
+for (const tools of document.querySelectorAll("[data-sorter]")) {
+  const table = document.getElementById(tools.dataset.sorter);
+  const original = [...table.tBodies[0].rows];
+  const [order, metric] = ["order", "metric"].map((name) => tools.querySelector(`[name=${name}]`));
+  const apply = () => {
+    const gain = (row) => Number.parseFloat(row.dataset.gains.split(" ")[metric.value]); // NaN: not compared
+    const sign = order.value === "loss" ? 1 : -1;
+    const rows = [...original];
+    if (order.value !== "picked") {
+      rows.sort((a, b) => Number.isNaN(gain(a)) - Number.isNaN(gain(b)) || sign * (gain(a) - gain(b)) || 0);
+    }
+    table.tBodies[0].append(...rows);
+    for (const told of table.querySelectorAll(".gain")) {
+      told.hidden = order.value === "picked" || told.dataset.metric !== metric.value;
+    }
+    const said = [order, metric].map((field) => field.selectedOptions[0].text);
+    tools.querySelector("[role=status]").textContent = order.value === "picked" ? "" : `${said[0]}, by ${said[1]}`;
+  };
+  tools.addEventListener("change", apply);
 }
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];

@@ -52,6 +52,11 @@ class PaperLine:
     cells: tuple[Beside, ...]  # one for each of METRICS
     source: str
 
+    @property
+    def digits(self) -> int:
+        """Decimals as the paper prints them."""
+        return 1 if self.statistic.endswith("%") else 4
+
 
 def beside_paper(run: Run, subjects: Sequence[Subject], key: str) -> tuple[PaperLine, ...]:
     """Every line of the paper for an evaluation, `<benchmark>.<protocol>`; empty where it has no such numbers."""

@@ -52,6 +52,7 @@ class GridRow:
     prompt_id: str
     caption: str
     pictures: tuple[Picture | None, ...]  # one per heading
+    why: str = ""  # why it is shown; empty where the hash picked it
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,12 @@ class Grid:
     has_real: bool
 
 
-def picture_grid(run: Run, *, prompts: int = PROMPTS) -> Grid | None:
-    """Real image and every model's picture for the first prompts; None where no model has pictures yet."""
+def picture_grid(run: Run, *, prompts: int = PROMPTS, also: Mapping[str, str] | None = None) -> Grid | None:
+    """Real image and every model's picture for the first prompts; None where no model has pictures yet.
+
+    Args:
+        also: prompts that stand behind them, with the reason.
+    """
     sources = [(stage.label, stage.evaluation) for stage in run.stages if _has_pictures(stage.evaluation)]
     if not sources:
         return None
@@ -70,11 +75,15 @@ def picture_grid(run: Run, *, prompts: int = PROMPTS) -> Grid | None:
     captions = {prompt: caption for each in found for prompt, caption in each.items()}
     shared = set(captions).intersection(*found)
     chosen = choose_prompts({prompt: captions[prompt] for prompt in (shared or captions)}, prompts)
+    reasons = {prompt: why for prompt, why in (also or {}).items() if prompt in captions and prompt not in chosen}
+    chosen += reasons
     real = _real_pictures(run, chosen, captions)
-    headings, columns = [label for label, _ in sources], [_pictures(e, chosen) for _, e in sources]
+    headings, columns = [label for label, _ in sources], [pictures_of(e, chosen) for _, e in sources]
     if real:
         headings, columns = ["real image", *headings], [real, *columns]
-    rows = tuple(GridRow(p, captions[p], tuple(column.get(p) for column in columns)) for p in chosen)
+    rows = tuple(
+        GridRow(p, captions[p], tuple(column.get(p) for column in columns), reasons.get(p, "")) for p in chosen
+    )
     return Grid(tuple(headings), rows, bool(real))
 
 
@@ -110,7 +119,7 @@ def _captions(evaluation: Evaluation) -> dict[str, str]:
     return found
 
 
-def _pictures(evaluation: Evaluation, prompts: Collection[str]) -> dict[str, Picture]:
+def pictures_of(evaluation: Evaluation, prompts: Collection[str]) -> dict[str, Picture]:
     """The picture of each prompt that is judged, of the smallest seed; models share seeds, so the same noise."""
     assert evaluation.folder is not None
     kept = chosen_draws(evaluation)
@@ -144,7 +153,7 @@ def _scores(
 def _real_pictures(run: Run, prompts: Sequence[str], captions: Mapping[str, str]) -> dict[str, Picture]:
     """Real images of the prompts: from the evaluation of the data, else from the held-out cache."""
     if _has_pictures(run.data):
-        return _pictures(run.data, prompts)
+        return pictures_of(run.data, prompts)
     if run.real is None:
         return {}
     wanted = {captions[prompt] for prompt in prompts}

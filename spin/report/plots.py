@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from spin.core.statistics import Estimate, Floats
@@ -20,7 +19,7 @@ from spin.report.subjects import DATA
 NOISE_LEVELS = 5  # bins where the draws hold more timesteps than that
 
 
-def score_curves(rows: Sequence[ScoreRow]) -> list[Markup]:
+def score_curves(rows: Sequence[ScoreRow]) -> list[svg.Drawing]:
     """One small plot per metric: models in order, 95 % interval, the real images as a dashed line."""
     models = [row for row in rows if row.name != DATA]
     data = next((row for row in rows if row.name == DATA), None)
@@ -33,7 +32,7 @@ def score_curves(rows: Sequence[ScoreRow]) -> list[Markup]:
     return plots
 
 
-def win_bars(rows: Sequence[ScoreRow]) -> list[Markup]:
+def win_bars(rows: Sequence[ScoreRow]) -> list[svg.Drawing]:
     """One plot per metric: share of prompts won against the base and against the previous model."""
     plots = []
     for index, first in enumerate(rows[0].cells if rows else ()):
@@ -47,7 +46,7 @@ def win_bars(rows: Sequence[ScoreRow]) -> list[Markup]:
     return plots
 
 
-def noise_curves(stages: Sequence[Stage]) -> Markup | None:
+def noise_curves(stages: Sequence[Stage]) -> svg.Drawing | None:
     """Held-out error of each model by noise level, relative to the first model: overshoot shows at the right."""
     measured = [stage for stage in stages if stage.evaluation.denoising]
     if len(measured) < 2:
@@ -93,7 +92,7 @@ def noise_bins(timesteps: Floats) -> list[npt.NDArray[np.intp]]:
     return [part for part in np.array_split(order, NOISE_LEVELS) if len(part)]
 
 
-def _score_curve(column: Column, points: list[tuple[str, Cell]], reference: Cell | None) -> Markup:
+def _score_curve(column: Column, points: list[tuple[str, Cell]], reference: Cell | None) -> svg.Drawing:
     scale = 100.0 if column.percent else 1.0
     means = [cell.mean for _, cell in points if cell.mean is not None]
     values, low, high = ([scale * getattr(m, part) for m in means] for part in ("value", "low", "high"))
@@ -135,7 +134,7 @@ def _label_models(axes: Axes, labels: list[str]) -> None:
     axes.set_xlim(-0.3, len(labels) - 0.7)
 
 
-def _win_bar(column: Column, found: list[tuple[str, dict[Against, Estimate]]]) -> Markup:
+def _win_bar(column: Column, found: list[tuple[str, dict[Against, Estimate]]]) -> svg.Drawing:
     kinds: list[tuple[Against, str, str]] = [("base", svg.ACCENT, "against base"),
                                              ("previous", svg.MUTED, "against previous model")]  # fmt: skip
 

@@ -11,7 +11,7 @@ from spin.core.gate import Evidence
 from spin.core.statistics import Estimate
 
 Kind = Literal["judge", "average", "measure"]  # average: made of judges; measure: of the set, or of the model
-Against = Literal["base", "previous", "start"]  # start: the model that iteration 1 began from
+Against = Literal["previous", "base", "start"]  # start: the model that iteration 1 began from
 
 
 @dataclass(frozen=True)

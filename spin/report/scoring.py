@@ -100,13 +100,18 @@ def columns_of(subjects: list[Subject]) -> list[Column]:
     return [_column(name, subjects, name in per_prompt, kinds.get(name, "judge")) for name in names]
 
 
+def title(metric: str) -> str:
+    """What stands above a metric's column."""
+    return _TITLES.get(metric, metric.replace("_", " ").capitalize())
+
+
 def _column(metric: str, subjects: list[Subject], per_prompt: bool, kind: Kind) -> Column:
     per_subject = [list(s.values.get(metric, {}).values()) if per_prompt else [s.set_values[metric]]
                    for s in subjects if metric in (s.values if per_prompt else s.set_values)]  # fmt: skip
     sizes = min if metric == DENOISING else max  # a base far off must not hide what comes after
     return Column(
         metric=metric,
-        title=_TITLES.get(metric, metric.replace("_", " ").capitalize()),
+        title=title(metric),
         digits=_DIGITS.get(metric) or _digits(sizes(abs(sum(values) / len(values)) for values in per_subject)),
         lower_is_better=metric in _LOWER_IS_BETTER,
         per_prompt=per_prompt,

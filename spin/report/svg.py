@@ -30,6 +30,12 @@ _VARIABLES: Final = {
     INK: "ink", MUTED: "muted", GRID: "rule", ACCENT: "accent", REAL: "real", GENERATED: "generated", PAPER: "paper",
     **{colour: f"ramp-{step}" for step, colour in enumerate(RAMP)},
 }  # fmt: skip
+_LIGHT: Final = {  # of page.css
+    "ink": "#171c22", "muted": "#5d6773", "rule": "#dde1e3", "accent": "#12586f", "real": "#12586f",
+    "generated": "#b4501f", "paper": "#fdfdfc",
+    **{f"ramp-{step}": colour for step, colour in enumerate(
+        ("#a9c6d0", "#90b5c2", "#77a4b4", "#5e92a5", "#468095", "#2f6d83", "#1c5a70", "#0c465a"))},
+}  # fmt: skip
 _STYLE: Final = {
     "svg.fonttype": "none", "font.size": 8.5, "axes.labelsize": 8.5, "text.parse_math": False,
     "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "axes.edgecolor": GRID, "text.color": INK,
@@ -41,7 +47,14 @@ _STYLE: Final = {
 }  # fmt: skip
 
 
-def draw(paint: Callable[[Axes], None], *, name: str, title: str, size: tuple[float, float] = (3.8, 2.35)) -> Markup:
+class Drawing(Markup):
+    """An inline SVG that knows its name and title."""
+
+    name: str
+    heading: str
+
+
+def draw(paint: Callable[[Axes], None], *, name: str, title: str, size: tuple[float, float] = (3.8, 2.35)) -> Drawing:
     """Let `paint` draw on fresh axes and return the inline SVG.
 
     Args:
@@ -58,7 +71,18 @@ def draw(paint: Callable[[Axes], None], *, name: str, title: str, size: tuple[fl
         paint(axes)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    return Markup(_inline(stream.getvalue(), title))  # noqa: S704 - matplotlib escapes the text it writes
+    drawing = Drawing(_inline(stream.getvalue(), title))  # noqa: S704 - matplotlib escapes the text it writes
+    drawing.name, drawing.heading = name, title
+    return drawing
+
+
+def standalone(drawing: Drawing) -> str:
+    """The same figure as a file of its own, in the light colours of the page, with its own font."""
+    text = str(drawing)
+    for variable, colour in _LIGHT.items():
+        text = text.replace(f"var(--{variable})", colour)
+    text = text.replace("var(--sans)", "Helvetica, Arial, sans-serif")
+    return text.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + "\n"
 
 
 def ramp(position: int, count: int) -> str:

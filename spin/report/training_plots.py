@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -49,7 +48,7 @@ _SUPERVISED: Final = tuple(
 )
 
 
-def training_curves(stages: Sequence[Stage]) -> list[tuple[str, list[Markup]]]:
+def training_curves(stages: Sequence[Stage]) -> list[tuple[str, list[svg.Drawing]]]:
     """Groups of plots: the SFT stage, then the iterations side by side on one axis of steps."""
     trained = [stage for stage in stages if stage.training is not None and stage.training.log.get("step")]
     groups = []
@@ -63,7 +62,7 @@ def training_curves(stages: Sequence[Stage]) -> list[tuple[str, list[Markup]]]:
     return groups
 
 
-def held_out_curves(stages: Sequence[Stage]) -> list[Markup]:
+def held_out_curves(stages: Sequence[Stage]) -> list[svg.Drawing]:
     """Per stage: held-out error of each noise level relative to the stage's start, over its steps."""
     return [
         plot
@@ -91,7 +90,7 @@ def held_out_changes(training: Training) -> list[tuple[float, list[tuple[int, fl
     return levels
 
 
-def _held_out_curve(stage: Stage, training: Training) -> Markup | None:
+def _held_out_curve(stage: Stage, training: Training) -> svg.Drawing | None:
     levels = held_out_changes(training)
     if not levels:
         return None
@@ -117,7 +116,7 @@ def _column(stage: Stage, name: str) -> Floats:
     return np.array(finite(stage.training.log.get(name) or [None] * len(steps)), float)
 
 
-def _curve(quantity: Quantity, stages: Sequence[Stage], *, group: str) -> Markup:
+def _curve(quantity: Quantity, stages: Sequence[Stage], *, group: str) -> svg.Drawing:
     def paint(axes: Axes) -> None:
         offset, ticks = 0.0, []
         for number, stage in enumerate(stages):

@@ -1,4 +1,4 @@
-"""The published judges in small, in the very files that the real ones come in: a folder for evaluation.scorers_folder."""
+"""The published judges in small, in the very files of the real ones: a folder for evaluation.scorers_folder."""
 
 from __future__ import annotations
 

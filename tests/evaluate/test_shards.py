@@ -195,7 +195,8 @@ def test_planning_needs_no_torch(copy: Copy, tmp_path: Path) -> None:
     [
         {"seed": 6}, {"guidance_scale": 1.0}, {"num_inference_steps": 3}, {"benchmark": "validation"},
         {"max_prompts": 7}, {"denoising_draws": 4}, {"protocol": "best_of_n"}, {"scheduler": "pndm"},
-        {"hps_version": "v2.1"}, {"hps_antialias": False}, {"scorer_dtype": "bfloat16"}, {"diversity_prompts": 1}, {"batch_size": 5}, {"shard_size": 5}, {"dtype": "bfloat16"},
+        {"hps_version": "v2.1"}, {"hps_antialias": False}, {"scorer_dtype": "bfloat16"}, {"diversity_prompts": 1},
+        {"batch_size": 5}, {"shard_size": 5}, {"dtype": "bfloat16"},
         {"scorers": ("alignment",)}, {"data_digest": "e" * 64}, {"subject_digest": "f" * 64},
     ],
 )  # fmt: skip

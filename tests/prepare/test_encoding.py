@@ -11,7 +11,8 @@ from diffusers import StableDiffusionPipeline
 
 from spin.core.errors import ArtifactError
 from spin.core.schema import read_table, read_tensors
-from spin.prepare.encoding import load_text_encoder, write_latents, write_text
+from spin.diffusion.text import PromptEncoder
+from spin.prepare.encoding import write_latents, write_text
 from spin.prepare.miniature_data import read_miniature_data
 from spin.prepare.rows import Row, TargetData, prompt_hash
 
@@ -77,4 +78,4 @@ def test_large_tables_are_written_by_row_group(tmp_path: Path, base: Path, data:
 
 def test_a_model_without_a_text_encoder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="cannot load the text encoder"):
-        load_text_encoder(tmp_path, device="cpu")
+        PromptEncoder.load(tmp_path, device="cpu")

@@ -165,8 +165,9 @@ class RunBuilder:
     def _evaluate(self, stage: str, key: str | None = None) -> str:
         folder, level = self.evaluation(stage, key), LEVELS[stage]
         if self.scorers:
-            draws = range(1, 5 if folder.path.name.split(".")[1] == "best_of_n" and stage != "data" else 1)
-            more = {n: {scorer: self.values(stage, scorer, n) for scorer in self.scorers} for n in draws}
+            more = {
+                n: {scorer: self.values(stage, scorer, n) for scorer in self.scorers} for n in _draws(folder, stage)[1:]
+            }
             first = {scorer: self.values(stage, scorer) for scorer in self.scorers}
             self.write_scores(stage, first, key=key, draws=more)
         sets = [
@@ -195,8 +196,7 @@ class RunBuilder:
         commit_rows(folder.denoising(0), schema.DENOISING, rows, "denoising")
 
     def _write_pictures(self, folder: EvaluationFolder, stage: str, quality: float) -> None:
-        rng = np.random.default_rng([3, *stage.encode()])
-        pixels = render(split_attributes("test")[: len(self.captions)], np.full(len(self.captions), quality), rng)
+        rng, count = np.random.default_rng([3, *stage.encode()]), len(self.captions)
         texts = [pa.field(name, pa.string()) for name in ("prompt_id", "prompt", "category", "challenge")]
         fields = [
             *texts,
@@ -205,8 +205,9 @@ class RunBuilder:
             pa.field("image", schema.IMAGE_TYPE),
         ]
         rows = [
-            self._prompt(index) | {"seed": SEED, "draw": 0, "image": {"bytes": png(picture), "path": None}}
-            for index, picture in enumerate(pixels)
+            self._prompt(index) | {"seed": SEED, "draw": draw, "image": {"bytes": png(picture), "path": None}}
+            for draw in _draws(folder, stage)
+            for index, picture in enumerate(render(split_attributes("test")[:count], np.full(count, quality), rng))
         ]
         commit_rows(folder.images(0), schema.image_schema(fields, ["image"]), rows, "images")
 
@@ -225,6 +226,11 @@ class RunBuilder:
         commit_rows(folder.held_out_log, schema.HELD_OUT_LOG, held, "held-out-log")
         relative = [path.relative_to(self.root).as_posix() for path in (folder.training_log, folder.held_out_log)]
         return {"steps": steps, "pairs": 32 * steps, "seconds": 7.0, "log": relative[0], "held_out": relative[1]}
+
+
+def _draws(folder: EvaluationFolder, stage: str) -> range:
+    """Pictures of each prompt: five where the best is kept, of real images the one that there is."""
+    return range(5 if folder.path.name.split(".")[1] == "best_of_n" and stage != "data" else 1)
 
 
 def _log_row(step: int, steps: int, plays: bool, rng: np.random.Generator) -> dict:

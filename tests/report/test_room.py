@@ -18,7 +18,7 @@ from spin.core.layout import RunsRoot
 from spin.core.requests import from_json, to_json
 from spin.report.request import ReportRequest, ReportResult
 from spin.report.room import replace_file, run
-from tests.report.conftest import RunBuilder
+from tests.report.conftest import PAPER, RunBuilder
 
 
 def report(builder):
@@ -72,7 +72,9 @@ def parsed(page):
 
 def test_every_section_of_a_finished_run_is_there(finished):
     _, page, _ = finished
-    assert sections(page) == ["scores", "pictures", "curves", "convergence", "training", "time", "origin"]
+    assert sections(page) == [
+        "scores", "wins", "paper", "pictures", "gallery", "curves", "convergence", "training", "time", "origin",
+    ]  # fmt: skip
 
 
 def test_the_page_is_well_formed_and_ids_are_unique(finished):
@@ -82,8 +84,10 @@ def test_the_page_is_well_formed_and_ids_are_unique(finished):
 
 
 def test_the_page_fetches_nothing(finished):
-    _, page, _ = finished
-    assert all(link.startswith(("data:", "#")) for link in parsed(page).resources)
+    result, page, _ = finished
+    links = [link for link in parsed(page).resources if not link.startswith(("data:", "#"))]
+    assert all((result.page.parent / link).is_file() for link in links)  # what stands beside it, opened by a click
+    assert not re.search(r'(?:src|srcset)="(?!data:)', page)
     assert "http://" not in page
     assert "https://" not in page
     assert "@import" not in page
@@ -190,6 +194,50 @@ def test_metrics_parquet_holds_every_number_of_the_table(finished):
     assert 0 <= rows["SPIN 2", "alignment", "win_rate", "previous"]["value"] <= 1
     counts = [rows["SPIN 2", "attributes", name, "previous"]["value"] for name in ("wins", "ties", "losses")]
     assert sum(counts) == 16
+
+
+def test_every_plot_and_every_table_is_a_file_and_is_listed(finished):
+    result, page, _ = finished
+    folder = result.page.parent
+    plots = {path.name for path in (folder / "plots").iterdir()}
+    assert len(plots) == len(re.findall(r"<figure>", page))
+    assert {"radar.svg", "histogram-aesthetic.svg", "images-aesthetic.svg", "wins-average.svg"} <= plots
+    tables = {path.name for path in (folder / "tables").iterdir()}
+    assert tables == {"costs.csv", *(f"test.single.{name}.csv" for name in ("scores", "differences", "win-rates"))}
+    for name in plots:
+        assert f'href="plots/{name}"' in page
+    for name in tables:
+        assert f'href="tables/{name}"' in page
+
+
+def test_further_evaluations_have_their_tables_and_the_paper_stands_beside_its_own(builder):
+    builder.benchmark, builder.protocol, builder.scorers = "pickapic_test", "best_of_n", PAPER
+    builder.further = ("partiprompts.single",)
+    builder.stages = ("base", "sft", "iteration-01")
+    result, page = report_of(builder)
+    assert "further" in sections(page)
+    own, further = page.split('<section id="further"')
+    assert "partiprompts, single: 16 prompts" in further
+    assert "The paper has no numbers of partiprompts (single)." in further
+    assert "21.1983" in own
+    assert "PickScore makes up 76&nbsp;% of it, so its scale dominates." in own
+    assert "spin_iteration_3<small>not in this run</small>" in own
+    tables = {path.name for path in (result.page.parent / "tables").iterdir()}
+    assert {"pickapic_test.best_of_n.paper.csv", "partiprompts.single.win-rates.csv"} <= tables
+    assert "partiprompts.single.paper.csv" not in tables
+    assert parsed(page).open == []
+
+
+def test_where_the_papers_numbers_do_not_apply_one_sentence_says_so(finished):
+    assert "They do not apply to test (single)." in finished[1]
+
+
+def test_the_page_says_how_many_pictures_it_holds_and_stays_small(finished):
+    _, page, _ = finished
+    shown = page.count("<img ")
+    assert f"This page holds {shown} pictures." in page
+    assert shown <= (12 + 2 * 4) * 6 + 12
+    assert len(page) < 3_000_000
 
 
 def test_the_spreadsheet_has_one_line_per_model(finished):
@@ -300,7 +348,19 @@ def test_a_report_written_twice_leaves_no_scraps(builder):
     names = {path.name for path in result.page.parent.iterdir() if not path.name.startswith(".commit")}
     assert names == {
         "index.html", "grid.png", "contact-sheet.png", "table.csv", "metrics.parquet", "metrics.parquet.manifest.json",
+        "tables", "plots",
     }  # fmt: skip
+    assert not [path for path in result.page.parent.rglob(".*") if ".tmp-" in path.name]
+
+
+def test_files_of_an_earlier_report_that_have_no_successor_are_removed(builder):
+    builder.stages = ("base", "sft")
+    first, _ = report_of(builder)
+    names = {path.name for path in (first.page.parent / "plots").iterdir()}
+    builder.stages = ("base",)
+    report_of(builder)
+    after = {path.name for path in (first.page.parent / "plots").iterdir()}
+    assert after < names
 
 
 def test_without_a_page_only_the_story_is_written(builder):

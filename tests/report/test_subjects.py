@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spin.core import schema
-from spin.report.pictures import picture_grid
+from spin.report.pictures import decode, picture_grid
 from spin.report.reading import read_run
 from spin.report.subjects import averaged, subjects_of
 from tests.report.conftest import PAPER, commit_rows
@@ -65,12 +65,14 @@ def test_of_equal_pictures_the_first_is_kept(base):
 def test_the_picture_that_is_shown_is_the_one_that_is_judged(base):
     base.protocol = "best_of_n"
     base.build()
-    # pictures of the fixture are draw 0; a prompt whose best picture is another one has none to show
-    write(base, [(i, "alignment", d, 1.0 if (i == 0) == (d == 1) else 0.0) for i in range(16) for d in (0, 1)])
+    write(base, [(i, "alignment", draw, float(draw == i % 5)) for i in range(16) for draw in range(5)])
     grid = picture_grid(read_run(runs_root=base.root, run=base.name), prompts=16)
-    shown = {row.prompt_id: row.pictures[1] for row in grid.rows}
-    assert shown[base.prompt_ids[0]] is None
-    assert dict(shown[base.prompt_ids[1]].scores) == {"alignment": 1.0}
+    images = schema.read_table(base.evaluation("base").images(0)).to_pylist()
+    drawn = {(row["prompt_id"], row["draw"]): decode(row["image"]) for row in images}
+    for row in grid.rows:
+        draw = base.prompt_ids.index(row.prompt_id) % 5
+        assert row.pictures[1].image.tobytes() == drawn[row.prompt_id, draw].tobytes()
+        assert dict(row.pictures[1].scores) == {"alignment": 1.0}
 
 
 def test_the_average_is_of_the_papers_four_where_they_are_all_there():
