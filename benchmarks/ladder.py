@@ -107,7 +107,9 @@ def _scores(label: str, folders: Sequence[EvaluationFolder]) -> ModelScores:
     of_the_set: dict[str, list[float]] = {}
     for folder in folders:
         shards = sorted(folder.scores(0).parent.glob("shard-*.parquet"))
-        rows = [row for shard in shards for row in read_table(shard).to_pylist()]
+        rows = [row for shard in shards for row in read_table(shard).to_pylist() if row["draw"] == 0]
+        spread = [row["score"] for row in rows if row["scorer"] == "diversity"]  # of the prompts with several pictures
+        of_the_set.setdefault("diversity", []).append(float(np.mean(spread)))
         for metric in PER_PROMPT:
             per_prompt.setdefault(metric, []).append([row["score"] for row in rows if row["scorer"] == metric])
         for row in read_table(folder.set_metrics).to_pylist():

@@ -11,10 +11,11 @@ import time
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
+from PIL import Image
 
 from spin.diffusion.checkpoint import load_vae
 from spin.diffusion.sampler import decode_latents, encode_images
-from spin.evaluate.scorers import scorer
+from spin.evaluate.miniature import Alignment, MiniatureAesthetic
 from spin.miniature.attribute_checker import check_attributes
 from spin.miniature.dataset import clean_reference
 from spin.miniature.pipeline import packaged_pipeline_path
@@ -57,13 +58,14 @@ def print_quality(guidance: float) -> None:
         )
     milliseconds = 1000 * (time.perf_counter() - start) / len(captions)
     pixels = (np.concatenate(drawn) * 255).round().astype(np.uint8)
+    images = [Image.fromarray(picture) for picture in pixels]
     right = check_attributes(pixels, wanted).all(axis=1)
     unseen = np.array([a not in set(pretraining_attributes()) for a in wanted])
     print(
         f"guidance {guidance:.0f}: all attributes right {100 * right.mean():.1f} % "
         f"(captions never seen {100 * right[unseen].mean():.1f} %), "
-        f"alignment {scorer('alignment').score(pixels, captions).mean():.1f}, "
-        f"aesthetic {scorer('aesthetic').score(pixels, captions).mean():.2f}, {milliseconds:.0f} ms a picture"
+        f"alignment {Alignment().score(images, captions).mean():.1f}, "
+        f"aesthetic {MiniatureAesthetic().score(images, captions).mean():.2f}, {milliseconds:.0f} ms a picture"
     )
 
 

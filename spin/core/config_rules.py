@@ -13,9 +13,11 @@ JUDGES: Final[Mapping[str, tuple[str, ...]]] = {  # those that see one picture a
     "published": ("pickscore", "hpsv2", "image_reward", "aesthetic"),
 }
 SET_METRICS: Final = ("frechet", "frechet_clean")  # in the features of the miniature's aesthetic judge
+BENCHMARKS: Final = ("test", "validation", "pickapic_test", "partiprompts", "hpsv2", "paper_figures")
 DIVERSITY: Final = "diversity"  # of the pictures of one prompt
 SCORERS: Final = (*dict.fromkeys(name for names in JUDGES.values() for name in names), *SET_METRICS, DIVERSITY)
 
+_FILE_OF_PROMPTS: Final = re.compile(r"[./=]|-[0-9a-f]{16}$")  # a path, a URL, NAME=PATH, or a set that stands
 _CRON: Final = re.compile(r"[0-9*/,\-]+(\s+[0-9A-Za-z*/,\-?L#]+){4}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RUN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -47,6 +49,10 @@ def check_metric(name: str) -> str:
 
 
 def check_benchmarks(names: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = (name for name in names if name not in BENCHMARKS)
+    strange = next((name for name in unknown if not _FILE_OF_PROMPTS.search(name)), None)
+    if strange is not None:
+        raise ValueError(f"expected one of {', '.join(BENCHMARKS)}, or a file of prompts; got {strange[:40]!r}")
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None:
         raise ValueError(f"names {twice[:40]!r} twice")

@@ -5,60 +5,46 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
+from spin.core.config_evaluation import EvaluationConfig
 from spin.core.config_rules import (
     broken_rules,
     check_benchmarks,
     check_cron,
     check_metric,
     check_run_name,
-    check_scorers,
     check_timezone,
     check_variable,
 )
-from spin.core.config_setting import CHOSEN, DPO_CODE, MEASURED, PAPER, Section, setting
+from spin.core.config_setting import (
+    CHOSEN,
+    DPO_CODE,
+    FOREVER,
+    LIST,
+    MANY,
+    MEASURED,
+    PAPER,
+    Name,
+    Section,
+    setting,
+    shape,
+)
 from spin.core.errors import ConfigError
 
 TAGS: Final = ("scalar", "list")  # branches of a value that may be one or many; they show up in pydantic's locations
 
 _Number = TypeVar("_Number", int, float)
-_MANY: Final = 1_000_000  # a size beyond this is a slip of the hand
-_FOREVER: Final = 1_000_000_000  # the same for steps and rows
-
-
-def _shape(value: object) -> str:
-    return "list" if isinstance(value, list | tuple) else "scalar"
-
-
-_Name = Annotated[str, Field(min_length=1, max_length=4096)]
 _Lr = Annotated[float, Field(ge=0, le=1)]
 _Beta = Annotated[float, Field(gt=0, le=1e9)]
-_Steps = Annotated[int, Field(ge=1, le=_FOREVER)]
-_Scorer = Literal[
-    "alignment",
-    "aesthetic",
-    "attributes",
-    "pickscore",
-    "hpsv2",
-    "image_reward",
-    "frechet",
-    "frechet_clean",
-    "diversity",
-]
-_List = Field(strict=False, min_length=1)  # YAML gives a list, frozen models keep a tuple
+_Steps = Annotated[int, Field(ge=1, le=FOREVER)]
 
 Betas = Annotated[
-    Annotated[_Beta, Tag("scalar")] | Annotated[tuple[_Beta, ...], _List, Tag("list")], Discriminator(_shape)
+    Annotated[_Beta, Tag("scalar")] | Annotated[tuple[_Beta, ...], LIST, Tag("list")], Discriminator(shape)
 ]
-Lrs = Annotated[Annotated[_Lr, Tag("scalar")] | Annotated[tuple[_Lr, ...], _List, Tag("list")], Discriminator(_shape)]
+Lrs = Annotated[Annotated[_Lr, Tag("scalar")] | Annotated[tuple[_Lr, ...], LIST, Tag("list")], Discriminator(shape)]
 StepCounts = Annotated[
-    Annotated[_Steps, Tag("scalar")] | Annotated[tuple[_Steps, ...], _List, Tag("list")], Discriminator(_shape)
-]
-Scorers = Annotated[
-    Annotated[Literal["auto"], Tag("scalar")] | Annotated[tuple[_Scorer, ...], _List, Tag("list")],
-    Discriminator(_shape),
-    BeforeValidator(check_scorers),
+    Annotated[_Steps, Tag("scalar")] | Annotated[tuple[_Steps, ...], LIST, Tag("list")], Discriminator(shape)
 ]
 
 
@@ -72,7 +58,7 @@ class RunConfig(Section):
         limits="1 to 64 letters, digits, '.', '_' or '-', a letter or digit first; not cache or evaluations",
     )
     seed: int = setting(0, "seed of every random draw of the run", source=CHOSEN, ge=0, le=2**32 - 1)
-    root: _Name = setting("runs", "folder that holds all runs", source=CHOSEN)
+    root: Name = setting("runs", "folder that holds all runs", source=CHOSEN)
 
 
 class DataConfig(Section):
@@ -81,15 +67,15 @@ class DataConfig(Section):
     source: Literal["miniature", "imagefolder", "parquet"] = setting(
         "miniature", "where images and captions come from: the embedded world, or your own", source=CHOSEN
     )
-    path: _Name | None = setting(None, "folder or file of your own pictures, else null", source=CHOSEN)
-    image_column: _Name = setting("image", "column with the pictures", source="the datasets library's imagefolder")
-    caption_column: _Name = setting("text", "column with the captions", source="the datasets library's usual name")
+    path: Name | None = setting(None, "folder or file of your own pictures, else null", source=CHOSEN)
+    image_column: Name = setting("image", "column with the pictures", source="the datasets library's imagefolder")
+    caption_column: Name = setting("text", "column with the captions", source="the datasets library's usual name")
     target: Literal["winners", "clean"] = setting(
         "winners",
         "real images of the miniature: best of three draws (winners) or faultless ones (clean); miniature only",
         source=f"{MEASURED}; winners are what Pick-a-Pic gives",
     )
-    rows: int | None = setting(None, "rows to use, from the first; null for all", source=CHOSEN, ge=1, le=_FOREVER)
+    rows: int | None = setting(None, "rows to use, from the first; null for all", source=CHOSEN, ge=1, le=FOREVER)
     held_out_share: float = setting(
         0.1, "share of your own rows kept from training, half validation, half test", source=CHOSEN, gt=0, lt=1
     )
@@ -112,7 +98,7 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """The base model."""
 
-    base: _Name = setting("miniature", "base model: miniature, a diffusers folder or a hub id", source=CHOSEN)
+    base: Name = setting("miniature", "base model: miniature, a diffusers folder or a hub id", source=CHOSEN)
 
 
 class ExecutionConfig(Section):
@@ -132,7 +118,7 @@ class ExecutionConfig(Section):
         "auto", "a room in this process (inline) or in its own (process); auto: inline on CPU", source=CHOSEN
     )
     shards_per_child: int = setting(
-        8, "shards that one child flow run carries, its model loaded once", source=CHOSEN, ge=1, le=_MANY
+        8, "shards that one child flow run carries, its model loaded once", source=CHOSEN, ge=1, le=MANY
     )
     max_attempts: int = setting(2, "child flow runs that are spent on the same shards", source=CHOSEN, ge=1, le=100)
     mix_classes: bool = setting(
@@ -152,9 +138,9 @@ class SamplingConfig(Section):
         1.0, "guidance of the opponent's images; 1 is none", source=f"{MEASURED}: 3 breaks it", ge=1, le=100
     )
     batch_size: int = setting(
-        64, "images in one padded micro-batch; part of the plan, it moves bits", source=MEASURED, ge=1, le=_MANY
+        64, "images in one padded micro-batch; part of the plan, it moves bits", source=MEASURED, ge=1, le=MANY
     )
-    shard_size: int = setting(128, "images in one shard, the unit of commit and rerun", source=CHOSEN, ge=1, le=_MANY)
+    shard_size: int = setting(128, "images in one shard, the unit of commit and rerun", source=CHOSEN, ge=1, le=MANY)
     draws: int = setting(1, "images drawn for each row", source=PAPER, ge=1, le=1000)
     loser_source: Literal["latents", "roundtrip"] = setting(
         "latents", "train on the sampler's latents, or decode and encode them again (roundtrip)", source=CHOSEN
@@ -166,10 +152,10 @@ class SamplingConfig(Section):
 class SftConfig(Section):
     """Supervised fine-tuning before the first iteration."""
 
-    steps: int = setting(360, "optimizer steps; 0 for no such stage", source=MEASURED, ge=0, le=_FOREVER)
+    steps: int = setting(360, "optimizer steps; 0 for no such stage", source=MEASURED, ge=0, le=FOREVER)
     lr: float = setting(1e-4, "learning rate", source=f"{MEASURED}: 3e-4 overfits 384 pictures", ge=0, le=1)
-    batch_size: int = setting(32, "images a step", source=MEASURED, ge=1, le=_MANY)
-    warmup_steps: int = setting(20, "steps of linear warm-up", source=MEASURED, ge=0, le=_FOREVER)
+    batch_size: int = setting(32, "images a step", source=MEASURED, ge=1, le=MANY)
+    warmup_steps: int = setting(20, "steps of linear warm-up", source=MEASURED, ge=0, le=FOREVER)
     lr_schedule: Literal["constant", "linear"] = setting("constant", "learning rate after warm-up", source=PAPER)
     weight_decay: float = setting(0.01, "AdamW's weight decay", source=PAPER, ge=0, le=1)
     caption_dropout: float = setting(0.1, "share of captions left empty", source=MEASURED, ge=0, le=1)
@@ -199,10 +185,10 @@ class TrainConfig(Section):
     beta: Betas = setting(1000.0, "pull to the opponent, dimensionless, with the factor 1/2", source=MEASURED)
     lr: Lrs = setting(3e-5, "learning rate", source=f"{MEASURED}: 1e-4 collapses")
     steps: StepCounts = setting(120, "optimizer steps an iteration", source=MEASURED)
-    batch_size: int = setting(32, "pairs a step", source=MEASURED, ge=1, le=_MANY)
-    micro_batch_size: int = setting(32, "pairs in one pass; a step adds up its passes", source=MEASURED, ge=1, le=_MANY)
+    batch_size: int = setting(32, "pairs a step", source=MEASURED, ge=1, le=MANY)
+    micro_batch_size: int = setting(32, "pairs in one pass; a step adds up its passes", source=MEASURED, ge=1, le=MANY)
     warmup_steps: int = setting(
-        10, "steps of linear warm-up; may be longer than an iteration", source=MEASURED, ge=0, le=_FOREVER
+        10, "steps of linear warm-up; may be longer than an iteration", source=MEASURED, ge=0, le=FOREVER
     )
     lr_schedule: Literal["constant", "linear"] = setting("constant", "learning rate after warm-up", source=MEASURED)
     weight_decay: float = setting(0.01, "AdamW's weight decay", source=PAPER, ge=0, le=1)
@@ -220,8 +206,8 @@ class TrainConfig(Section):
     posterior_sample: bool = setting(
         True, "draw real latents from the encoder's posterior; false takes its mean", source=DPO_CODE
     )
-    state_every_steps: int = setting(40, "steps between two states to resume from", source=CHOSEN, ge=1, le=_FOREVER)
-    held_out_every_steps: int = setting(40, "steps between held-out errors", source=CHOSEN, ge=1, le=_FOREVER)
+    state_every_steps: int = setting(40, "steps between two states to resume from", source=CHOSEN, ge=1, le=FOREVER)
+    held_out_every_steps: int = setting(40, "steps between held-out errors", source=CHOSEN, ge=1, le=FOREVER)
 
     def at(self, iteration: int) -> IterationTraining:
         """Beta, lr and steps of iteration `iteration`, counted from 1."""
@@ -233,55 +219,6 @@ class TrainConfig(Section):
             lr=_value_at("lr", self.lr, iteration),
             steps=_value_at("steps", self.steps, iteration),
         )
-
-
-class EvaluationConfig(Section):
-    """How a checkpoint is scored."""
-
-    benchmarks: Annotated[tuple[_Name, ...], _List, AfterValidator(check_benchmarks)] = setting(
-        ("test",),
-        "prompts to score, the first for gate and verdict: test or validation (held out of your data), pickapic_test,"
-        " partiprompts, hpsv2, paper_figures, NAME=PATH for one of those from local files, or a file of prompts",
-        source=CHOSEN,
-    )
-    protocol: Literal["single", "best_of_n"] = setting(
-        "single",
-        "one picture a prompt, or of several the one that the judges like best on average (the paper)",
-        source=f"{CHOSEN}; {PAPER} takes best_of_n",
-    )
-    images_per_prompt: int = setting(5, "pictures a prompt of best_of_n", source=f"{PAPER}, protocol", ge=2, le=1000)
-    diversity_prompts: int = setting(
-        16, "prompts that get several pictures for the diversity of single", source=CHOSEN, ge=0, le=_FOREVER
-    )
-    diversity_images: int = setting(4, "pictures of each of them", source=CHOSEN, ge=2, le=1000)
-    scheduler: Literal["dpmsolver++", "pndm", "ddim"] = setting(
-        "dpmsolver++", "solver of the scored images; the paper's is pndm with 50 steps", source=MEASURED
-    )
-    prompts: int | None = setting(None, "number of prompts; null for all", source=CHOSEN, ge=1, le=_FOREVER)
-    guidance_scale: float = setting(3.0, "guidance of the scored images; 1 is none", source=MEASURED, ge=1, le=100)
-    num_inference_steps: int = setting(20, "solver steps an image", source=MEASURED, ge=1, le=1000)
-    seed: int = setting(5_775_709, "seed of the scored images", source=f"{PAPER}, protocol", ge=0, le=2**32 - 1)
-    batch_size: int = setting(64, "images in one padded micro-batch", source=MEASURED, ge=1, le=_MANY)
-    shard_size: int = setting(128, "images in one shard, the unit of commit and rerun", source=CHOSEN, ge=1, le=_MANY)
-    judges: Literal["auto", "miniature", "published"] = setting(
-        "auto", "who made the judges; auto: the miniature's for its own base model, else the published ones",
-        source=CHOSEN,
-    )  # fmt: skip
-    scorers: Scorers = setting("auto", "judges and other numbers; auto takes all that fit", source=CHOSEN)
-    scorers_folder: _Name | None = setting(
-        None, "folder with the published judges' files (FOLDER/pickscore/...); null for the hub", source=CHOSEN
-    )
-    hps_version: Literal["v2.0", "v2.1"] = setting("v2.0", "weights of HPSv2", source=f"{PAPER}; v2.1 differs")
-    hps_antialias: bool = setting(
-        True, "antialias of HPSv2's resizing; moves scores by up to 0.027", source="torchvision's default since 0.17"
-    )
-    scorer_dtype: Literal["float32", "bfloat16", "float16"] = setting(
-        "float32", "precision of the published judges' towers", source="the references"
-    )
-    max_bad_share: float = setting(
-        0.01, "share of pictures that cannot be judged up to which an evaluation goes on", source=CHOSEN, ge=0, le=1
-    )
-    denoising_draws: int = setting(8, "draws of time and noise for each held-out image", source=CHOSEN, ge=1, le=1000)
 
 
 class GateConfig(Section):
@@ -314,7 +251,7 @@ class NightlyConfig(Section):
     timezone: Annotated[str, AfterValidator(check_timezone)] = setting(
         "UTC", "time zone of the cron fields", source=CHOSEN, limits="a name of the IANA data base, as Europe/Berlin"
     )
-    benchmarks: Annotated[tuple[_Name, ...], _List, AfterValidator(check_benchmarks)] = setting(
+    benchmarks: Annotated[tuple[Name, ...], LIST, AfterValidator(check_benchmarks)] = setting(
         ("test",), "prompts to score, as evaluation.benchmarks", source=CHOSEN
     )
 

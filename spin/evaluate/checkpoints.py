@@ -27,7 +27,7 @@ from spin.evaluate.scorer import DEFAULT, Options, Scorer
 from spin.evaluate.weights import load_state
 
 # BLIP's ViT-L/16 as the reference builds it; timm's epsilon, not transformers' default.
-_BLIP_VISION: Final = {
+BLIP_VISION: Final = {
     "image_size": 224, "patch_size": 16, "embed_dim": 1024, "depth": 24, "num_heads": 16, "layer_norm_eps": 1e-6,
 }  # fmt: skip
 
@@ -128,7 +128,7 @@ def _hpsv2(files: Checkpoint, options: Options) -> Scorer:
 
 
 def _image_reward(files: Checkpoint, options: Options) -> Scorer:
-    vision = files.json_beside("vit_config.json", _BLIP_VISION)
+    vision = files.json_beside("vit_config.json", BLIP_VISION)
     vocabulary = read_vocabulary(files.fetch("vocab.txt"))
     return ImageReward(files.json("med_config.json"), vision, files.state("ImageReward.pt"), vocabulary, options)
 

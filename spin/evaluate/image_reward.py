@@ -56,11 +56,11 @@ class ImageReward(Scorer):
         vocabulary: Mapping[str, int], options: Options = DEFAULT,
     ) -> None:  # fmt: skip
         super().__init__(round_crop_then_rgb, options)
-        vision = {_vision_name(key): value for key, value in under(state, "blip.visual_encoder.").items()}
+        vision = {vision_name(key): value for key, value in under(state, "blip.visual_encoder.").items()}
         text = {key: v for key, v in under(state, "blip.text_encoder.").items() if not key.endswith("position_ids")}
         head = under(state, "mlp.layers.")
-        self.vision = load_into(_vision_model(vision_config), vision, self.name).to(self.device, self.dtype)
-        encoder = load_into(_text_model(text_config, vision_config), text, self.name)
+        self.vision = load_into(vision_model(vision_config), vision, self.name).to(self.device, self.dtype)
+        encoder = load_into(text_model(text_config, vision_config), text, self.name)
         self.text_encoder = encoder.to(self.device, self.dtype)
         self.head: nn.Module = load_into(linear_mlp(head), head, self.name).to(self.device)
         self.tokenizer = _tokenizer(vocabulary)
@@ -90,13 +90,15 @@ def read_vocabulary(path: Path) -> dict[str, int]:
     return {token.rstrip("\r"): index for index, token in enumerate(lines)}
 
 
-def _vision_name(key: str) -> str:
+def vision_name(key: str) -> str:
+    """transformers' name of a weight of the vision tower, from the reference's."""
     for pattern, name in _VISION_NAMES:
         key = re.sub(pattern, name, key)
     return key
 
 
-def _vision_model(config: Mapping[str, Any]) -> BlipVisionModel:
+def vision_model(config: Mapping[str, Any]) -> BlipVisionModel:
+    """BLIP's vision tower with random weights, from a config in timm's terms."""
     return BlipVisionModel(
         BlipVisionConfig(
             hidden_size=config["embed_dim"],
@@ -110,7 +112,7 @@ def _vision_model(config: Mapping[str, Any]) -> BlipVisionModel:
     )
 
 
-def _text_model(config: Mapping[str, Any], vision_config: Mapping[str, Any]) -> BlipTextModel:
+def text_model(config: Mapping[str, Any], vision_config: Mapping[str, Any]) -> BlipTextModel:
     """Cross-attention exists only where `is_decoder` is set; the call unsets it, for attention in both directions."""
     names = (
         "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",

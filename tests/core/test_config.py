@@ -293,7 +293,7 @@ def test_a_config_is_frozen_and_takes_no_unknown_key():
 
 @pytest.mark.parametrize("name", ["miniature", "sft", "sd15-paper"])
 def test_json_reads_back_as_the_same_config(name):
-    config = load_config(name, overrides=["data.path=x", "data.source=parquet", "evaluation.scorers=[frechet]"])
+    config = load_config(name, overrides=["data.path=x", "data.source=parquet", "evaluation.scorers=[diversity]"])
     assert config_from_mapping(json.loads(json.dumps(config_to_json(config))), where="run.json") == config
 
 

@@ -33,7 +33,8 @@ def test_a_number_per_iteration_is_told():
         ("train.flip", "true or false", "false", ""),
         (
             "evaluation.scorers",
-            "auto or list of alignment, aesthetic, attributes, frechet, frechet_clean, diversity",
+            "auto or list of alignment, aesthetic, attributes, pickscore, hpsv2, image_reward, frechet, frechet_clean,"
+            " diversity",
             "auto",
             "",
         ),

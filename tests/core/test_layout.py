@@ -62,8 +62,12 @@ def test_the_default_run_is_not_named_like_a_shared_folder() -> None:
 
 def test_a_finished_evaluation_has_its_parts_for_each_shard_and_one_file_of_the_set() -> None:
     evaluation = ROOT.evaluation("s" * 64, "test", "single", "0f3a")
-    names = [path.relative_to(evaluation.path).as_posix() for path in evaluation.artifacts(2, is_data=False)]
-    parts = [f"{part}/shard-0000{shard}.parquet" for part in ("images", "scores", "denoising") for shard in (0, 1)]
+    names = [path.relative_to(evaluation.path).as_posix() for path in evaluation.artifacts(2, measured=True)]
+    parts = [
+        f"{part}/shard-0000{shard}.parquet"
+        for part in ("images", "quarantine", "scores", "denoising")
+        for shard in (0, 1)
+    ]
     assert names == [*parts, "set-metrics.parquet"]
-    of_data = [path.relative_to(evaluation.path).as_posix() for path in evaluation.artifacts(2, is_data=True)]
-    assert of_data == [*parts[:4], "set-metrics.parquet"]
+    of_data = [path.relative_to(evaluation.path).as_posix() for path in evaluation.artifacts(2, measured=False)]
+    assert of_data == [*parts[:6], "set-metrics.parquet"]

@@ -71,9 +71,7 @@ def stranger(tmp_path):
     config["projection_dim"] = 40
     (folder / "pickscore" / "config.json").write_text(json.dumps(config))
     torch.manual_seed(0)
-    model = module.PickScore.__init__.__globals__["CLIPModel"](
-        module.PickScore.__init__.__globals__["CLIPConfig"](**config)
-    )
+    model = CLIPModel(CLIPConfig(**config))
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     (folder / "pickscore" / "model.safetensors.gz").write_bytes(gzip.compress(save(state), 1))
     found = Goldens.open(folder)
