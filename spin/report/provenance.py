@@ -84,8 +84,10 @@ def lineage(run: Run) -> list[Link]:
 def protocol(run: Run) -> str:
     """How the pictures that were scored came about, from the config."""
     chosen = (run.record.get("config") or {}).get("evaluation") or {}
+    benchmark, _, kept = run.key.rpartition(".")
     parts = [
-        f"{chosen['split']} split" if "split" in chosen else "",
+        f"{chosen['split']} split" if "split" in chosen else benchmark,
+        f"best of {chosen.get('images_per_prompt', 'several')} pictures" if kept == "best_of_n" else "",
         f"guidance {chosen['guidance_scale']}" if "guidance_scale" in chosen else "",
         f"{chosen['num_inference_steps']} steps" if "num_inference_steps" in chosen else "",
         f"seed {chosen['seed']}" if "seed" in chosen else "",

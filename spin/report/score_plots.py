@@ -131,6 +131,7 @@ def _paint_radar(axes: Axes, titles: Sequence[str], values: Mapping[str, Sequenc
         axes.plot(radius * np.cos(round_trip), radius * np.sin(round_trip), color=colour, linewidth=width)
         axes.annotate(f"{ring:.3g}".replace("-", "\N{MINUS SIGN}"), (0, radius), fontsize=7, color=svg.MUTED)
     reach = rings[-1] - floor
+    axes.set_xlim(-1.35 * reach, 1.35 * reach)  # room for the names at the sides
     for angle, title in zip(angles, titles, strict=True):
         x, y = reach * np.cos(angle), reach * np.sin(angle)
         axes.plot([0, x], [0, y], color=svg.GRID, linewidth=0.7)
@@ -142,7 +143,7 @@ def _paint_radar(axes: Axes, titles: Sequence[str], values: Mapping[str, Sequenc
         colour = svg.MUTED if place == 0 else svg.ramp(place - 1, len(values) - 1)
         style = (0, (3, 2)) if place == 0 else "-"
         axes.plot(radii * np.cos(turned), radii * np.sin(turned), color=colour, linestyle=style, label=label)
-    axes.legend(loc="center left", bbox_to_anchor=(1.3, 0.5))
+    axes.legend(loc="center left", bbox_to_anchor=(1.1, 0.5))
 
 
 def _ring(size: float) -> float:

@@ -46,7 +46,7 @@ _LOWER_IS_BETTER: Final = frozenset({"frechet", "frechet_clean", DENOISING})
 
 
 def score_rows(run: Run, subjects: list[Subject] | None = None) -> tuple[ScoreRow, ...]:
-    """The whole table: the real images first, then base, SFT and iterations as they are recorded.
+    """The whole table: the real images first, where there are some, then base, SFT and iterations as recorded.
 
     Args:
         subjects: of this run, where they are at hand.
@@ -55,6 +55,8 @@ def score_rows(run: Run, subjects: list[Subject] | None = None) -> tuple[ScoreRo
     columns = columns_of(subjects)
     rows = []
     for subject in subjects:
+        if subject.stage is None and columns and not (subject.values or subject.set_values):
+            continue  # prompts without real images
         means = _estimates(subject.values, seed=seed_of("mean", run.record.get("seed"), subject.name))
         duels = [compare(run, against, subject, other) for against, other in opponents(run, subject, subjects)]
         cells = tuple(_cell(column, subject, subjects, means, duels) for column in columns)
@@ -195,7 +197,6 @@ def compare(run: Run, against: Against, subject: Subject, other: Subject) -> dic
         for metric, (prompts, mine, theirs) in pairs.items()
         if prompts
     }
-    evaluated = len(subject.prompts | other.prompts)
     found = _estimates(differences, seed=_duel_seed(run, subject.name, other.name))
     return {
         metric: Comparison(
@@ -203,11 +204,18 @@ def compare(run: Run, against: Against, subject: Subject, other: Subject) -> dic
             other.label,
             found[metric],
             wins=None if metric == DENOISING else win_rate(*pairs[metric][1:]),
-            missing=0 if metric == DENOISING else evaluated - len(by_prompt),
+            missing=_asked(metric, subject, other) - len(by_prompt) if metric != DENOISING else 0,
             size=sample_size(list(by_prompt.values())) if len(by_prompt) > 1 else None,
         )
         for metric, by_prompt in differences.items()
     }
+
+
+def _asked(metric: str, subject: Subject, other: Subject) -> int:
+    """Prompts that should have a value: all that were evaluated; few are drawn several times for the diversity."""
+    if metric == DIVERSITY:
+        return len(_of(metric, subject).keys() | _of(metric, other).keys())
+    return len(subject.prompts | other.prompts)
 
 
 def shared_values(metric: str, subject: Subject, other: Subject) -> tuple[list[str], list[float], list[float]]:

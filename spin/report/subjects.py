@@ -75,7 +75,8 @@ def values_by_prompt(evaluation: Evaluation, judges: Collection[str]) -> dict[st
     kept = chosen_draws(evaluation, judges)
     found = {}
     for scorer, rows in evaluation.scores.items():
-        chosen = (row for row in rows if row.draw == kept.get(row.prompt))
+        # the diversity of a prompt is of all of its pictures, whichever is kept
+        chosen = (row for row in rows if scorer == DIVERSITY or row.draw == kept.get(row.prompt))
         found[scorer] = mean_by_prompt((row.prompt, row.value) for row in chosen)
     return found
 

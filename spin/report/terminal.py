@@ -11,6 +11,7 @@ from rich.text import Text
 
 from spin.report.figures import INDISTINCT, interval, level, outcome, signed
 from spin.report.request import Cell, Column, ReportResult, ScoreRow
+from spin.report.subjects import DENOISING
 from spin.report.verdict import against_start
 
 _STYLES = {"better": "green", "worse": "red", "same": "dim"}
@@ -49,7 +50,8 @@ def difference_table(rows: Sequence[ScoreRow]) -> Table | None:
     title = "minus the start of the game"
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=SIMPLE_HEAD)
     table.add_column("model", no_wrap=True)
-    paired = [i for i, cell in enumerate(compared[-1].cells) if against_start(cell) and cell.column.kind != "average"]
+    asked = [cell.column.kind == "judge" or cell.column.metric == DENOISING for cell in compared[-1].cells]
+    paired = [i for i, cell in enumerate(compared[-1].cells) if against_start(cell) and asked[i]]
     for i in paired:
         table.add_column(Text(_heading(compared[-1].cells[i].column)), justify="right")
     for row in compared:

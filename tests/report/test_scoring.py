@@ -140,3 +140,24 @@ def test_the_interval_is_the_bootstrap_of_the_written_scores(finished_run):
     expected = paired_difference(a, b, seed=99)
     found = compared(rows_of(finished_run), "SPIN 3", "aesthetic", "start").difference
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.01)
+
+
+def test_diversity_is_asked_of_the_few_prompts_that_have_it(builder):
+    builder.stages = ("base", "sft")
+    builder.build()
+    for stage, value in (("base", 0.5), ("sft", 0.4)):
+        rows = [builder.score_row(i, "alignment", builder.values(stage, "alignment")[i]) for i in range(16)]
+        rows += [builder.score_row(i, "diversity", value + i / 100) for i in range(4)]
+        commit_rows(builder.evaluation(stage).scores(0), schema.SCORES, rows, "scores")
+    found = cell(rows_of(builder), "SFT", "diversity")
+    assert (found.column.kind, found.column.per_prompt) == ("measure", True)
+    assert found.comparisons[0].difference.value == pytest.approx(-0.1)
+    assert (found.comparisons[0].size.prompts, found.comparisons[0].missing) == (4, 0)
+    assert found.mean.value == pytest.approx(0.415)  # of the prompts, not the 9.3 of the whole set
+
+
+def test_prompts_without_real_images_have_no_row_for_them(builder):
+    builder.stages = ("base",)
+    builder.build()
+    builder.write_record(builder.record() | {"data": {"label": "data", "evaluation": None}})
+    assert [row.label for row in rows_of(builder)] == ["base"]

@@ -118,3 +118,10 @@ def test_diversity_per_prompt_is_no_judge(builder):
     assert found.values["average"][builder.prompt_ids[0]] == pytest.approx(
         np.mean([builder.values("base", scorer)[0] for scorer in builder.scorers])
     )
+
+
+def test_the_diversity_of_a_prompt_stays_whichever_of_its_pictures_is_kept(base):
+    base.protocol = "best_of_n"
+    base.build()
+    write(base, [(0, "alignment", 0, 1.0), (0, "alignment", 1, 2.0), (0, "diversity", 0, 0.3)])
+    assert subject(base).values["diversity"] == {base.prompt_ids[0]: 0.3}

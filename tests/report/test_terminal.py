@@ -24,6 +24,15 @@ def test_what_is_not_distinguishable_is_said_and_eighty_columns_are_enough(finis
     assert not any("\N{HORIZONTAL ELLIPSIS}" in line for line in lines)
 
 
+def test_diversity_per_prompt_does_not_widen_the_tables(builder):
+    builder.stages = ("base", "sft")
+    builder.build()
+    for stage in builder.stages:
+        values = {scorer: builder.values(stage, scorer) for scorer in builder.scorers}
+        builder.write_scores(stage, values | {"diversity": builder.values(stage, "aesthetic")})
+    assert not any("\N{HORIZONTAL ELLIPSIS}" in line for line in printed(builder, width=80).splitlines())
+
+
 def test_markup_in_labels_is_shown_as_text(builder):
     builder.stages = ("base",)
     builder.build()
