@@ -45,7 +45,7 @@ def order_all(executor: Executor, past: PastRun) -> None:
     executor.prepare(requests.prepare(Path(base["path"]), base["digest"]))
     executor.sample(2, past.prepared, past.opponent_of(2))
     executor.train(requests.train_iteration(2, past.prepared, past.opponent_of(2)), "k=2")
-    executor.evaluate(past.prepared, model)
+    executor.evaluate(past.asked(None), model)
 
 
 def test_the_config_names_the_executor(played: Played) -> None:

@@ -77,7 +77,9 @@ def test_status_expects_every_shard_of_every_evaluation(copy: Callable[[], Playe
     folders = {path.parent for path in found if path.name == "set-metrics.parquet"}
     assert len(folders) == 5  # the data, and four models
     assert sorted(found) == sorted(path for evaluation in folders for path in evaluation.rglob("*.parquet"))
-    assert sum(path.name == "shard-00001.parquet" for path in found) == 2 + 4 * 3
+    assert (
+        sum(path.name == "shard-00001.parquet" for path in found) == 3 + 4 * 4
+    )  # parts of the data's shard, and of each model's
     discard(next(path for path in found if path.match("denoising/shard-00001.parquet")))
     assert not print_status(run.root, "tiny", verify=False)
 

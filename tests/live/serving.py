@@ -23,7 +23,7 @@ TINY = (
     "data.rows=24", "iterations=1", "sft.steps=0", "train.steps=3", "train.batch_size=8", "train.micro_batch_size=8",
     "sampling.num_inference_steps=2", "sampling.batch_size=4", "sampling.shard_size=8",
     "evaluation.num_inference_steps=2", "evaluation.prompts=8", "evaluation.batch_size=4", "evaluation.shard_size=4",
-    "evaluation.denoising_draws=1",
+    "evaluation.denoising_draws=1", "evaluation.diversity_prompts=0",
 )  # fmt: skip
 _FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
