@@ -13,7 +13,10 @@ from spin.core.statistics import Estimate
 from spin.report.boards import Board
 from spin.report.costs import Cost
 from spin.report.paper import METRICS
+from spin.report.provenance import Spent, time_spent
+from spin.report.reading import Run
 from spin.report.request import Comparison
+from spin.report.scoring import convergence
 from spin.report.svg import Drawing, standalone
 
 Cells = Iterable[str | float | int | None]
@@ -28,11 +31,15 @@ class Export:
     text: str
 
 
-def exports(boards: Sequence[Board], costs: Sequence[Cost], drawings: Iterable[Drawing]) -> list[Export]:
-    """Tables first, evaluation by evaluation."""
+def exports(run: Run, boards: Sequence[Board], costs: Sequence[Cost], drawings: Iterable[Drawing]) -> list[Export]:
+    """Tables first: evaluation by evaluation, then those of the run."""
+    of_run = (
+        ("convergence", ("model", "opponent", "opponent's loss", *_INTERVAL), list(_convergence(run))),
+        ("time", ("stage", "work", "seconds", "images"), [_spent(row) for row in time_spent(run)]),
+        ("costs", _COSTS, [_cost(row) for row in costs]),
+    )
     tables = [export for board in boards for export in _tables(board)]
-    if costs:
-        tables.append(Export("tables/costs.csv", "costs", _csv(_COSTS, (_cost(row) for row in costs))))
+    tables += [Export(f"tables/{name}.csv", name, _csv(header, rows)) for name, header, rows in of_run if rows]
     plots = [Export(f"plots/{plot.name}.svg", plot.heading, standalone(plot)) for plot in drawings]
     return [*tables, *plots]
 
@@ -105,6 +112,18 @@ def _paper(board: Board) -> Iterator[Cells]:
             if cell.paper is not None:
                 named = (line.statistic, line.model, line.label, metric)
                 yield *named, cell.paper, cell.own, cell.difference, line.source
+
+
+def _convergence(run: Run) -> Iterator[Cells]:
+    for stage in run.stages:
+        found = convergence(run, stage)
+        if found is not None:
+            opponent, loss, compared = found
+            yield stage.label, opponent, loss, *_bounds(compared.difference)
+
+
+def _spent(row: Spent) -> Cells:
+    return row.stage, row.kind, row.seconds, row.images
 
 
 def _cost(row: Cost) -> Cells:

@@ -73,7 +73,7 @@ def _write_page(folder: RunFolder, found: Run, first: Board, sentence: str, grid
     if grid is not None:
         replace_file(_grid(folder), grid_png(grid))
     every, drawings = [first, *further_boards(found)], draw_all(found, first)
-    files = exports(every, cost_table(found), drawings)
+    files = exports(found, every, cost_table(found), drawings)
     _write_files(folder, files)
     page = render_page(
         run=found, boards=every, drawings=drawings, verdict=sentence, grid=_shown(found, first, grid),

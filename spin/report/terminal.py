@@ -14,6 +14,8 @@ from spin.report.request import Cell, Column, ReportResult, ScoreRow
 from spin.report.subjects import DENOISING
 from spin.report.verdict import against_start
 
+_WIDE = 3  # columns whose intervals have a line each
+_LABEL = 10  # characters; longer names of models are folded
 _STYLES = {"better": "green", "worse": "red", "same": "dim"}
 
 
@@ -32,10 +34,10 @@ def print_table(result: ReportResult, console: Console) -> None:
 def terminal_table(rows: Sequence[ScoreRow]) -> Table:
     """Means of every model, the best of a column marked."""
     table = Table(caption="* best of its column", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 0))
-    table.add_column("model", no_wrap=True)
+    table.add_column("model", overflow="fold", min_width=_LABEL)
     shown = [i for i, cell in enumerate(rows[0].cells) if cell.column.kind != "average"]
     for i in shown:
-        table.add_column(Text(_heading(rows[0].cells[i].column)), justify="right")
+        table.add_column(Text(_heading(rows[0].cells[i].column)), justify="right", no_wrap=True)
     for row in rows:
         table.add_row(Text(row.label), *(_mean(row.cells[i]) for i in shown))
     return table
@@ -49,13 +51,14 @@ def difference_table(rows: Sequence[ScoreRow]) -> Table | None:
     caption = "paired over prompts, 95 % interval per metric; the start itself is compared with the base"
     title = "minus the start of the game"
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=SIMPLE_HEAD)
-    table.add_column("model", no_wrap=True)
+    table.add_column("model", overflow="fold", min_width=_LABEL)
     asked = [cell.column.kind == "judge" or cell.column.metric == DENOISING for cell in compared[-1].cells]
     paired = [i for i, cell in enumerate(compared[-1].cells) if against_start(cell) and asked[i]]
     for i in paired:
-        table.add_column(Text(_heading(compared[-1].cells[i].column)), justify="right")
+        table.add_column(Text(_heading(compared[-1].cells[i].column)), justify="right", no_wrap=True)
+    narrow = len(paired) > _WIDE
     for row in compared:
-        table.add_row(Text(row.label), *(_difference(row.cells[i]) for i in paired))
+        table.add_row(Text(row.label), *(_difference(row.cells[i], narrow=narrow) for i in paired))
     return table
 
 
@@ -68,12 +71,14 @@ def _mean(cell: Cell) -> Text:
     return text.append("*" if cell.best else " ")
 
 
-def _difference(cell: Cell) -> Text:
+def _difference(cell: Cell, *, narrow: bool) -> Text:
+    """Difference, interval, and in words where it is none; the parts below each other: tables fit 80 columns."""
     comparison = against_start(cell)
     if comparison is None:
         return Text("")
     tone = outcome(cell.column, comparison)
-    lines = [signed(cell.column, comparison.difference.value), interval(cell.column, comparison.difference)]
+    bounds = interval(cell.column, comparison.difference)
+    lines = [signed(cell.column, comparison.difference.value), bounds.replace(", ", ",\n") if narrow else bounds]
     if tone == "same":
-        lines += INDISTINCT.split()  # below each other: the table fits 80 columns
+        lines += (INDISTINCT.replace("distin", "distin-\n") if narrow else INDISTINCT.replace(" ", "\n")).split("\n")
     return Text("\n".join(lines), style=_STYLES[tone])

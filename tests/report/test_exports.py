@@ -14,7 +14,7 @@ from tests.report.conftest import PAPER
 def exported(builder):
     run = read_run(runs_root=builder.root, run=builder.name)
     first = board(run, run.key)
-    return {file.path: file for file in exports([first], cost_table(run), draw_all(run, first))}
+    return {file.path: file for file in exports(run, [first], cost_table(run), draw_all(run, first))}
 
 
 def lines(file):
@@ -35,6 +35,15 @@ def test_tables_hold_the_numbers_of_the_page(finished_run):
     assert len(wins) == 6 * 5 * 5  # each of six against five others, by three judges and two averages
     costs = lines(files["tables/costs.csv"])
     assert [row["run"].split(":")[0] for row in costs] == ["this run"] * 2 + ["paper"] * 4
+
+
+def test_convergence_and_time_of_every_stage_are_files(finished_run):
+    files = exported(finished_run)
+    losses = lines(files["tables/convergence.csv"])
+    assert [(row["model"], row["opponent"]) for row in losses] == [
+        ("SFT", "base"), ("SPIN 1", "SFT"), ("SPIN 2", "SPIN 1"), ("SPIN 3", "SPIN 2"),
+    ]  # fmt: skip
+    assert sum(float(row["seconds"]) for row in lines(files["tables/time.csv"])) == 3 * 20.5 + 12.5 + 5.5
 
 
 def test_differences_name_what_was_left_out_and_how_many_prompts_are_needed(finished_run):

@@ -165,7 +165,8 @@ def test_every_plot_and_every_table_is_a_file_and_is_listed(finished):
     assert len(plots) == len(re.findall(r"<figure>", page))
     assert {"radar.svg", "histogram-aesthetic.svg", "images-aesthetic.svg", "wins-average.svg"} <= plots
     tables = {path.name for path in (folder / "tables").iterdir()}
-    assert tables == {"costs.csv", *(f"test.single.{name}.csv" for name in ("scores", "differences", "win-rates"))}
+    own = {"costs.csv", "time.csv", "convergence.csv"}
+    assert tables == {*own, *(f"test.single.{name}.csv" for name in ("scores", "differences", "win-rates"))}
     for name in plots:
         assert f'href="plots/{name}"' in page
     for name in tables:

@@ -3,6 +3,7 @@ from rich.console import Console
 from spin.report.request import ReportRequest
 from spin.report.room import run
 from spin.report.terminal import print_table
+from tests.report.conftest import PAPER
 
 
 def printed(builder, width=140):
@@ -20,7 +21,8 @@ def test_the_terminal_shows_the_same_table(finished_run):
 
 def test_what_is_not_distinguishable_is_said_and_eighty_columns_are_enough(finished_run):
     lines = printed(finished_run, width=80).splitlines()
-    assert any("distinguishable" in line for line in lines)
+    assert any("not distin-" in line for line in lines)
+    assert any(line.startswith("  SPIN 3  ") for line in lines)
     assert not any("\N{HORIZONTAL ELLIPSIS}" in line for line in lines)
 
 
@@ -31,6 +33,18 @@ def test_diversity_per_prompt_does_not_widen_the_tables(builder):
         values = {scorer: builder.values(stage, scorer) for scorer in builder.scorers}
         builder.write_scores(stage, values | {"diversity": builder.values(stage, "aesthetic")})
     assert not any("\N{HORIZONTAL ELLIPSIS}" in line for line in printed(builder, width=80).splitlines())
+
+
+def test_a_long_label_is_folded_so_that_numbers_and_words_stay_whole(builder):
+    builder.stages, builder.scorers = ("base", "sft"), PAPER
+    builder.build()
+    record = builder.record()
+    record["stages"][1]["label"] = "miniature/iteration-01-with-a-name"
+    builder.write_record(record)
+    builder.write_scores("base", {scorer: builder.values("sft", scorer) for scorer in PAPER})
+    text = printed(builder, width=80)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert "not distin-" in text
 
 
 def test_markup_in_labels_is_shown_as_text(builder):
