@@ -112,13 +112,11 @@ def comparison_config(
     settings: Sequence[str],
     root: str,
 ) -> Config:
-    """The preset's evaluation and execution; its data and training have no part in a comparison."""
+    """The preset's evaluation; its data and training have no part in a comparison."""
     wanted = evaluation_sections(preset, benchmarks, settings)
     plain = config_to_json(load_config("miniature"))
     if wanted["evaluation"]["judges"] == "auto":
         wanted["evaluation"]["judges"] = "miniature" if preset == "miniature" else "published"
-    if wanted["evaluation"]["scorers"] == "auto" and wanted["evaluation"]["judges"] == "miniature":
-        wanted["evaluation"]["scorers"] = ["alignment", "aesthetic", "diversity"]  # the others need captions or data
     run = {**plain["run"], "name": name or _name(models), "root": root}
     base = {"base": str(models[0].folder)}
     return config_from_mapping({**plain, **wanted, "run": run, "model": base, "iterations": 0}, where="evaluate")

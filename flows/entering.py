@@ -71,12 +71,13 @@ def check_run(config: Config) -> None:
 
 
 def evaluation_sections(preset: str, benchmarks: Sequence[str], settings: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Evaluation and execution of a preset, with benchmarks and settings laid over them; its data has no part in it."""
+    """How a preset evaluates, with benchmarks and settings laid over it; where the work is done is this machine's."""
     strange = [text for text in settings if not re.match(r"(evaluation|execution)\.\w+\s*=", text)]
     if strange:
         raise ConfigError("only evaluation.* and execution.* are part of a comparison", where=f"--set {strange[0]}")
     quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in benchmarks)  # a path may hold any character
-    nobodys = ["data.source=imagefolder", "data.path=."]
     asked = [f"evaluation.benchmarks=[{quoted}]"] if benchmarks else []
-    values = config_to_json(load_config(preset, overrides=[*nobodys, *asked, *settings]))
-    return {section: values[section] for section in ("evaluation", "execution")}
+    nobodys = ["data.source=imagefolder", "data.path=."]  # some presets have no data of their own
+    scored = config_to_json(load_config(preset, overrides=[*nobodys, *asked, *settings]))
+    worked = config_to_json(load_config("miniature", overrides=[s for s in settings if s.startswith("execution.")]))
+    return {"evaluation": scored["evaluation"], "execution": worked["execution"]}

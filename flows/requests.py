@@ -9,7 +9,7 @@ from typing import Any
 
 from flows.asking import HELD_OUT, Asked, held_out, prompt_set
 from spin.core.config import Config
-from spin.core.config_rules import judges_of, scorers_of
+from spin.core.config_rules import SET_METRICS, judges_of, scorers_of
 from spin.core.environment import code_version
 from spin.core.layout import RealCache, RunFolder, RunsRoot, StageFolder
 from spin.core.plan import identity_hash
@@ -51,6 +51,13 @@ class Requests:
             return held_out(prepared(), benchmark)
         limit, share = self.config.evaluation.prompts, self.config.data.max_bad_share
         return prompt_set(benchmark, self.root, limit=limit, max_bad_share=share, model=base)
+
+    def _scorers(self, asked: Asked) -> tuple[str, ...]:
+        """The config's; `auto` leaves out what needs real images or the miniature's captions where there are none."""
+        found = scorers_of(self.config.model_dump())
+        if self.config.evaluation.scorers != "auto" or asked.prompts is None:
+            return found
+        return tuple(name for name in found if name not in ("attributes", *SET_METRICS))
 
     @property
     def inline(self) -> bool:
@@ -180,7 +187,7 @@ class Requests:
         finish: bool = False,
     ) -> EvaluateRequest:
         """Shards of an evaluation; all of them, then the numbers of the whole set, where none are named."""
-        evaluation, execution, values = self.config.evaluation, self.config.execution, self.config.model_dump()
+        evaluation, execution = self.config.evaluation, self.config.execution
         folder = evaluation.scorers_folder
         return EvaluateRequest(
             runs_root=self.root.path,
@@ -203,8 +210,8 @@ class Requests:
             shard_size=evaluation.shard_size,
             shards=shards,
             finish=finish or shards is None,
-            judges=judges_of(values),
-            scorers=scorers_of(values),
+            judges=judges_of(self.config.model_dump()),
+            scorers=self._scorers(asked),
             scorers_folder=None if folder is None else Path(folder).expanduser().absolute(),
             hps_version=evaluation.hps_version,
             hps_antialias=evaluation.hps_antialias,
