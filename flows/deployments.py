@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from flows.automations import TAG, replace_automations
 from flows.children import evaluate_shards, prepare_run_data, train_stage
+from flows.comparing import CheckpointForm, evaluate_checkpoint
 from flows.evaluate import EvaluateForm, evaluate
 from flows.forms import RunForm, form_schema
 from flows.report import ReportForm, report_run
@@ -61,6 +62,7 @@ def nightly_schedule(config: Config) -> CronSchedule:
 def deployments(config: Config) -> list[Deployed]:
     """Every deployment of the house."""
     workers = config.execution.executor == "workers"  # what a run takes whose form says nothing
+    compared = {"settings": ["execution.executor=workers"]} if workers else {}
     nightly = {"checkpoint": "newest", "benchmarks": list(config.nightly.benchmarks), "keep": True}
     return [
         Deployed(spin_diffusion, "run", CONTROL, RunForm, {"executor": "workers"} if workers else {}),
@@ -70,6 +72,7 @@ def deployments(config: Config) -> list[Deployed]:
         Deployed(evaluate_shards, "gpu", GPU),
         Deployed(train_stage, "gpu", TRAIN),
         Deployed(evaluate, "on-demand", CONTROL, EvaluateForm),
+        Deployed(evaluate_checkpoint, "on-demand", CONTROL, CheckpointForm, compared),
         Deployed(evaluate, "nightly", CONTROL, EvaluateForm, nightly, nightly_schedule(config), one_at_a_time=True),
         Deployed(report_run, "report", CONTROL, ReportForm),
     ]

@@ -13,6 +13,7 @@ from flows.requests import Requests
 from spin.core.config import Config
 from spin.core.plan import shard_count
 from spin.core.planning import count_train_rows
+from spin.evaluate.benchmarks import BENCHMARKS
 from tasks.launching import find_device
 from tasks.showing import console
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from spin.diffusion.probe import Rates
 
 _MINIATURE_ROWS = 384
+_PROMPTS = {name: known.prompts for name, known in BENCHMARKS.items()}
 
 
 @dataclass(frozen=True)
@@ -91,20 +93,34 @@ def _time(seconds: float) -> str:
 
 
 def _lines(config: Config, rows: int | None, rates: Rates) -> list[Line]:
-    prompts = config.evaluation.prompts or 256
-    lines = [Line("base", "evaluate", prompts, prompts * rates.evaluated_image)]
+    pictures = _evaluated(config)
+    lines = [Line("base", "evaluate", pictures, pictures * rates.evaluated_image)]
     if config.sft.steps:
         images = config.sft.steps * config.sft.batch_size
         lines.append(Line("sft", "train", images, images * rates.sft_image))
-        lines.append(Line("sft", "evaluate", prompts, prompts * rates.evaluated_image))
+        lines.append(Line("sft", "evaluate", pictures, pictures * rates.evaluated_image))
     for number in range(1, config.iterations + 1):
         pairs = config.train.at(number).steps * config.train.batch_size
         images = pairs if rows is None else min(pairs, rows * config.sampling.draws)
         name = f"iteration {number}, {shard_count(images, config.sampling.shard_size)} shards"
         lines.append(Line(name, "sample", images, images * rates.sampled_image))
         lines.append(Line(name, "train", pairs, pairs * rates.pair))
-        lines.append(Line(name, "evaluate", prompts, prompts * rates.evaluated_image))
+        lines.append(Line(name, "evaluate", pictures, pictures * rates.evaluated_image))
     return lines
+
+
+def _evaluated(config: Config) -> int:
+    """Pictures of one model over all benchmarks; a file of prompts counts as 256 until it is read."""
+    evaluation = config.evaluation
+    total = 0
+    for benchmark in evaluation.benchmarks:
+        known = _PROMPTS.get(benchmark.partition("=")[0], 256)
+        prompts = min(known, evaluation.prompts or known)
+        if evaluation.protocol == "best_of_n":
+            total += prompts * evaluation.images_per_prompt
+        else:
+            total += prompts + min(prompts, evaluation.diversity_prompts) * (evaluation.diversity_images - 1)
+    return total
 
 
 def _train_rows(requests: Requests) -> int | None:

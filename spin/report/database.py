@@ -21,7 +21,7 @@ from spin.core.errors import ArtifactError, ConfigError
 from spin.core.layout import RunsRoot, manifest_path
 from spin.core.nights import NIGHTS
 from spin.core.record import read_record, run_names
-from spin.core.schema import DENOISING, IMAGE_TYPE, SCORES, SET_METRICS, read_table
+from spin.core.schema import DENOISING, IMAGE_TYPE, QUARANTINE, SCORES, SET_METRICS, read_table
 from spin.core.store import is_whole, read_manifest
 
 # Names as in paths: 16 digits of the model's digest, benchmark.protocol.hash.
@@ -29,7 +29,11 @@ _PLACE: Final = pa.schema(
     [*((name, pa.string()) for name in ("checkpoint", "benchmark", "protocol", "evaluation")), ("shard", pa.int32())]
 )
 _IMAGES: Final = pa.schema(
-    [("prompt_id", pa.string()), ("prompt", pa.string()), ("seed", pa.uint64()), ("draw", pa.int32())]
+    [
+        *((name, pa.string()) for name in ("prompt_id", "prompt", "category", "challenge")),
+        ("seed", pa.uint64()),
+        ("draw", pa.int32()),
+    ]
 )
 _EVALUATIONS: Final = pa.schema(
     [
@@ -52,7 +56,7 @@ _RUNS: Final = pa.schema(
         ("seed", pa.int64()),
     ]
 )
-_PARTS: Final = ("scores", "images", "denoising", "set-metrics")
+_PARTS: Final = ("scores", "images", "quarantine", "denoising", "set-metrics")
 _DIGITS: Final = 16  # of a model's digest in a path
 _SETTINGS: Final = {
     "autoinstall_known_extensions": False, "autoload_known_extensions": False, "allow_community_extensions": False,
@@ -76,7 +80,7 @@ class _Artifact:
 
 
 def open_database(root: RunsRoot, *, with_bytes: bool = False) -> Database:
-    """Tables scores, images, denoising, set_metrics, evaluations, nights and runs; docs/scores.md describes them."""
+    """Tables scores, images, quarantine, denoising, set_metrics, evaluations, nights and runs; docs/scores.md describes them."""
     duckdb = _duckdb()
     if not root.path.is_dir():
         raise ConfigError("no such folder", where=str(root.path), fix="name the runs root with --root")
@@ -85,6 +89,7 @@ def open_database(root: RunsRoot, *, with_bytes: bool = False) -> Database:
     tables = {
         "scores": (_files(found, "scores", SCORES), "digest"),
         "images": (_files(found, "images", _image_columns(with_bytes)), None),
+        "quarantine": (_files(found, "quarantine", QUARANTINE), None),
         "denoising": (_files(found, "denoising", DENOISING), None),
         "set_metrics": (_files(found, "set-metrics", SET_METRICS), None),
         "evaluations": (pa.Table.from_pylist([_manifest_row(one) for one in found], schema=_EVALUATIONS), None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -190,13 +191,29 @@ class _Reader:
         )
 
     def alike(self, stages: Sequence[Stage]) -> tuple[Stage, ...]:
-        """Stages with evaluations of one benchmark and protocol, the first one's; another's may not share its table."""
-        key = next((stage.evaluation.key for stage in stages if stage.evaluation.folder is not None), "")
-        for stage in stages:
-            if stage.evaluation.key not in ("", key):
-                self.notices.append(f"evaluation of {stage.label}: {stage.evaluation.key} is not {key}")
-        others = [stage.evaluation.key not in ("", key) for stage in stages]
-        return tuple(replace(s, evaluation=Evaluation()) if o else s for s, o in zip(stages, others, strict=True))
+        """Stages without the evaluations that may not share a table with the others: the most common kind stays.
+
+        A kind is one benchmark, protocol and hash of all settings, as the folder's name tells.
+        """
+        primary = [stage.evaluation for stage in stages]
+        kept = [replace(s, evaluation=e) for s, e in zip(stages, self._alike(stages, primary), strict=True)]
+        for key in dict.fromkeys(key for stage in stages for key in stage.further):
+            found = self._alike(stages, [stage.further.get(key, Evaluation()) for stage in stages])
+            kept = [replace(s, further={**s.further, key: e}) for s, e in zip(kept, found, strict=True)]
+        return tuple(
+            replace(stage, further={key: e for key, e in stage.further.items() if e.folder is not None})
+            for stage in kept
+        )
+
+    def _alike(self, stages: Sequence[Stage], found: Sequence[Evaluation]) -> list[Evaluation]:
+        kinds = [evaluation.folder.path.name for evaluation in found if evaluation.folder is not None]
+        common = Counter(kinds).most_common(1)[0][0] if kinds else ""
+        others = [e.folder is not None and e.folder.path.name != common for e in found]
+        for stage, evaluation, other in zip(stages, found, others, strict=True):
+            if other and evaluation.folder is not None:
+                name = evaluation.folder.path.name
+                self.notices.append(f"evaluation of {stage.label}: {name} has other settings than {common}")
+        return [Evaluation() if other else evaluation for evaluation, other in zip(found, others, strict=True)]
 
     def further(self, raw: Mapping[str, Any]) -> dict[str, Evaluation]:
         """Every evaluation but the one that `evaluation` names; what is not there is passed over."""

@@ -12,6 +12,7 @@ from spin.core.errors import ConfigError, DataError
 from spin.core.layout import EvaluationFolder, RunsRoot
 from spin.core.record import newest_run, read_record
 from spin.core.schema import read_table
+from spin.core.store import discard
 from tests.evaluate.judge_folder import write_judges
 from tests.flows.command_line import type_in
 from tests.flows.conftest import Played
@@ -83,6 +84,29 @@ def test_the_command_compares_checkpoints_by_the_miniatures_own_judges(
     assert "diversity" in answer.out
     (page,) = (tmp_path / "runs").glob("compare-*/report/index.html")
     assert "not distinguishable" in page.read_text("utf-8")
+
+
+def test_a_child_flow_run_makes_a_lost_shard_of_a_comparison(
+    checkpoints: list[str], judges: Path, prompts: Path, tmp_path: Path
+) -> None:
+    """What a worker does: it finds prompts, model and settings by the record alone."""
+    from flows.children import evaluate_shards
+    from flows.past_run import PastRun
+
+    settings = [*FAST, f"evaluation.scorers_folder={judges}", "execution.device=cpu"]
+    compare(tmp_path, checkpoints[0], benchmarks=[str(prompts)], settings=settings, name="children")
+    stage = read_record(RunsRoot(tmp_path).run("children"))["stages"][0]
+    folder = EvaluationFolder(tmp_path / stage["evaluations"]["mine.best_of_n"])
+    whole = folder.scores(0).read_bytes()
+    discard(folder.scores(0))
+    again = PastRun.open(str(tmp_path), "children", here=True).asked(None).again
+    prompts.rename(prompts.with_suffix(".away"))  # a worker elsewhere does not have the file
+    try:
+        results = evaluate_shards("children", "model-00", [0], again, None, None, str(tmp_path))
+    finally:
+        prompts.with_suffix(".away").rename(prompts)
+    assert [result.images_scored for result in results] == [6]
+    assert folder.scores(0).read_bytes() == whole
 
 
 @pytest.mark.parametrize(("arguments", "line"), [

@@ -26,6 +26,20 @@ def test_a_story_does_not_read_the_further_evaluations(builder):
     assert read_run(runs_root=builder.root, run=builder.name, further=False).further == ()
 
 
+def test_evaluations_with_other_settings_share_no_table_though_benchmark_and_protocol_are_equal(builder):
+    builder.stages, builder.further = ("base", "sft", "iteration-01"), ()
+    builder.build()
+    record = builder.record()
+    stage = record["stages"][2]
+    moved = builder.root / stage["evaluation"].replace(".0f3a", ".beef")
+    (builder.root / stage["evaluation"]).rename(moved)
+    stage["evaluation"] = stage["evaluation"].replace(".0f3a", ".beef")
+    builder.write_record(record)
+    run = read_run(runs_root=builder.root, run=builder.name)
+    assert run.notices == ("evaluation of SPIN 1: test.single.beef has other settings than test.single.0f3a",)
+    assert [bool(stage.evaluation.scores) for stage in run.stages] == [True, True, False]
+
+
 def test_an_evaluation_of_another_protocol_is_kept_out_of_the_table_and_named(builder):
     builder.stages, builder.further = ("base", "sft"), ("test.best_of_n",)
     builder.build()
@@ -34,5 +48,6 @@ def test_an_evaluation_of_another_protocol_is_kept_out_of_the_table_and_named(bu
     stage["evaluation"] = stage["evaluations"]["test.best_of_n"]
     builder.write_record(record)
     run = read_run(runs_root=builder.root, run=builder.name)
-    assert run.notices == ("evaluation of SFT: test.best_of_n is not test.single",)
+    line = "evaluation of SFT: test.best_of_n.0f3a has other settings than test.single.0f3a"
+    assert run.notices == (line,)
     assert not run.stages[1].evaluation.scores

@@ -20,7 +20,7 @@ from tests.report.measured import DRAWS, EVALUATION, JUDGES, MODELS, PROMPTS, me
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "scores.md").read_text("utf-8")
-TABLES = ("scores", "images", "denoising", "set_metrics", "evaluations", "nights", "runs")
+TABLES = ("scores", "images", "quarantine", "denoising", "set_metrics", "evaluations", "nights", "runs")
 QUESTIONS = re.findall(r"```sql\n(.+?)\n```", PAGE, re.DOTALL)
 BASE, SFT = (digest[:16] for digest in MODELS.values())
 
