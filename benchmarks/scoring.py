@@ -10,6 +10,8 @@ scores are the baseline's: the largest differences stand below.
 
 from __future__ import annotations
 
+import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
+
 import argparse
 import io
 import json
@@ -28,6 +30,7 @@ from transformers.models.blip.modeling_blip import BlipVisionModel
 from transformers.models.blip.modeling_blip_text import BlipTextModel
 
 from spin.core.environment import versions
+from spin.diffusion.remembering import Remembered
 from spin.evaluate import image_reward
 from spin.evaluate.aesthetic import Aesthetic
 from spin.evaluate.checkpoints import BLIP_VISION
@@ -57,6 +60,7 @@ _HEAD_LAYERS: Final = (0, 2, 4, 6, 7)
 _VOCABULARY: Final = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "fox"])}
 _PROMPTS: Final = ("a red fox in the snow", "a castle on a hill at dawn, oil painting")
 _OF_A_PROMPT: Final = 5
+_DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def judges(device: str, dtype: torch.dtype) -> list[Scorer]:
@@ -80,19 +84,27 @@ def judges(device: str, dtype: torch.dtype) -> list[Scorer]:
 
 def one_at_a_time(found: Sequence[Scorer], pictures: Sequence[bytes], prompts: Sequence[str]) -> np.ndarray:
     """N4: weights resident, each judge asked for each picture with its prompt, as the references' functions are."""
+    _forget(found, batch_size=1)
     rows = []
     for data, prompt in zip(pictures, prompts, strict=True):
         scores = []
         for judge in found:
-            if isinstance(judge, PickScore | HPSv2):
-                judge.text._known.clear()  # the references encode the prompt for every picture
+            _forget([judge], batch_size=1)  # the references encode the prompt for every picture
             scores.append(judge.score([Image.open(io.BytesIO(data))], [prompt]).item())
         rows.append(scores)
     return np.array(rows)
 
 
+def _forget(found: Sequence[Scorer], *, batch_size: int) -> None:
+    """No text is known from a round before; in passes that are full."""
+    for judge in found:
+        if isinstance(judge, PickScore | HPSv2):
+            judge.text = Remembered(judge._encode, batch_size=batch_size)
+
+
 def together(panel: Panel, pictures: Sequence[bytes], prompts: Sequence[str]) -> np.ndarray:
     """Ours: decoded and prepared once, batched, each prompt encoded once."""
+    _forget(panel.judges, batch_size=len(set(prompts)))
     answers = panel.judge(pictures, prompts)
     return np.array([[found[judge.name].scores.item() for judge in panel.judges] for _, found, _ in answers])
 
@@ -109,9 +121,10 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     pictures, prompts = _pictures(asked.images)
     ways: dict[str, Callable[[], np.ndarray]] = {}
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        found = judges(asked.device, dtype)
-        panel = Panel(found, asked.batch)
+    # The small ones first: while a judge is built its weights are there twice.
+    built = {name: judges(asked.device, dtype) for name, dtype in reversed(_DTYPES.items())}
+    for name in _DTYPES:
+        found, panel = built[name], Panel(built[name], asked.batch)
         ways[f"one at a time, {name}"] = lambda found=found: one_at_a_time(found, pictures, prompts)
         ways[f"panel, {name}"] = lambda panel=panel: together(panel, pictures, prompts)
     seconds: dict[str, list[float]] = {name: [] for name in ways}

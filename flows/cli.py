@@ -26,6 +26,7 @@ Slots = Annotated[int, typer.Option(min=1, help="Workers in spin-gpu on a machin
 OptionalSource = Annotated[
     str, typer.Argument(metavar="[CONFIG]", help="A YAML file or preset: run.root, nightly.* and notification.* count.")
 ]
+_PRESET: Final = "sd15-paper"
 _POOLS: Final = ("spin-control", "spin-gpu", "spin-train")
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
 
@@ -121,10 +122,15 @@ def evaluate(
         list[str] | None, typer.Option(help="Another checkpoint; the first is what all are compared with.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the comparison's folder in the runs root.")] = None,
-    preset: Annotated[str, typer.Option(help="Whose evaluation settings a checkpoint is scored with.")] = "sd15-paper",
+    preset: Annotated[str, typer.Option(help="Whose evaluation settings a checkpoint is scored with.")] = _PRESET,
 ) -> None:
     """Score the models of a run, or any checkpoints side by side."""
-    if (root.absolute() / subject / "run.json").is_file() or not (against or _names_checkpoint(subject)):
+    is_run = (root.absolute() / subject / "run.json").is_file() or not (against or _names_checkpoint(subject))
+    if is_run and (against or name or preset != _PRESET):
+        raise ConfigError("--against, --name and --preset are for checkpoints", where=subject, fix="name a checkpoint")
+    if not is_run and checkpoint != "all":
+        raise ConfigError("--checkpoint is for the models of a run", where=subject, fix="leave it out")
+    if is_run:
         _evaluate_run(root, subject, checkpoint, benchmark, overrides or [])
     else:
         _evaluate_checkpoint(root, subject, against, benchmark, name, preset, overrides or [])

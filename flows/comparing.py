@@ -5,6 +5,7 @@ A comparison stands in the runs root like a run, with a record and a report of i
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from flows.entering import evaluation_sections, only_one
 from flows.executors import executor_of
 from flows.forms import root_field
 from flows.naming import named, tag_run
-from flows.requests import Model, Requests
+from flows.requests import Model, Requests, ask_once
 from spin.core.config import Config, config_from_mapping, load_config
 from spin.core.config_identity import config_to_json
+from spin.core.environment import code_version
 from spin.core.errors import ConfigError
 from spin.core.layout import EvaluationFolder, RunsRoot
+from spin.core.plan import identity_hash
 from spin.core.record import COMPARISON, Record, note_evaluation, open_record, relative, write_record
 from spin.report.request import ReportRequest, ReportResult
 from tasks.launching import device_of
@@ -94,7 +97,7 @@ def evaluate_checkpoint(
     requests = Requests(config, device_of(config.execution))
     tag_run("spin-diffusion", config.run.name)
     with only_one(requests.folder):
-        record = open_record(requests.folder, config)
+        record = _open(requests)
         _begin(record, models, requests.root)
         write_record(requests.folder, record)  # workers start from it
         scored = _score(requests, record, models, settings or [])
@@ -117,7 +120,7 @@ def comparison_config(
     plain = config_to_json(load_config("miniature"))
     if wanted["evaluation"]["judges"] == "auto":
         wanted["evaluation"]["judges"] = "miniature" if preset == "miniature" else "published"
-    run = {**plain["run"], "name": name or _name(models), "root": root}
+    run = {**plain["run"], "name": name or _name(models, wanted), "root": root}
     base = {"base": str(models[0].folder)}
     return config_from_mapping({**plain, **wanted, "run": run, "model": base, "iterations": 0}, where="evaluate")
 
@@ -141,17 +144,30 @@ def _label(checkpoint: str) -> str:
     return path.absolute().name if path.is_dir() else checkpoint
 
 
-def _name(models: Sequence[Model]) -> str:
+def _name(models: Sequence[Model], wanted: dict[str, Any]) -> str:
+    """One for each set of models, settings and code: the same question finds its answer again."""
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", models[-1].label).strip("-_")[:40] or "model"
-    return f"compare-{stem}-{models[-1].digest[:8]}"
+    asked = json.dumps(wanted["evaluation"], sort_keys=True)
+    return f"compare-{stem}-{identity_hash(*(model.digest for model in models), asked, code_version())[:8]}"
+
+
+def _open(requests: Requests) -> Record:
+    try:
+        return open_record(requests.folder, requests.config)
+    except ConfigError as error:
+        lines = [line for line in str(error).splitlines() if "--set run.name" not in line]
+        raise ConfigError(
+            f"comparison {requests.config.run.name!r} stands with other checkpoints, settings or code:"
+            f" {'; '.join(line.strip() for line in lines[1:])}", fix="choose another --name",
+        ) from None  # fmt: skip
 
 
 def _begin(record: Record, models: Sequence[Model], root: RunsRoot) -> None:
     record |= {"kind": COMPARISON, "base": {"path": str(models[0].folder), "digest": models[0].digest}}
-    known = {stage["name"]: stage for stage in record["stages"]}
+    known = {stage["digest"]: stage for stage in record["stages"]}
     record["stages"] = [
         {
-            **known.get(model.name, {"evaluation": None, "samples": None, "training": None, "opponent_digest": None}),
+            **known.get(model.digest, {"evaluation": None, "samples": None, "training": None, "opponent_digest": None}),
             "name": model.name, "label": model.label, "digest": model.digest,
             "checkpoint": relative(model.folder, root),
         }
@@ -163,7 +179,7 @@ def _score(requests: Requests, record: Record, models: Sequence[Model], settings
     """Score every model on every benchmark, each written down when it is done; the pictures scored."""
     executor, scored = executor_of(requests, settings), 0
     for benchmark in requests.config.evaluation.benchmarks:
-        asked = requests.asked(benchmark, _no_data, models[0].folder)
+        asked = ask_once(requests, record, benchmark, _no_data)
         for model in models:
             result = executor.evaluate(asked, model)
             scored += result.images_scored

@@ -20,9 +20,10 @@ from flows.forms import root_field
 from flows.naming import named, tag_run
 from flows.past_run import PastRun
 from flows.requests import Model
+from spin.core.errors import ConfigError
 from spin.core.layout import EvaluationFolder, RunsRoot
 from spin.core.nights import Night, append_nights, night_of, read_nights, trend
-from spin.core.record import newest_run, note_evaluation, read_record, relative, write_record
+from spin.core.record import is_new_kind, newest_run, note_evaluation, read_record, relative, write_record
 from spin.core.statistics import mean_interval
 from spin.evaluate.request import EvaluateRequest
 from spin.evaluate.shards import evaluation_folder, is_measured, picture_count, shard_count
@@ -130,13 +131,20 @@ def score_models(
 
 
 def _note_in_record(past: PastRun, found: Sequence[Scores]) -> None:
-    """Write whole evaluations of a run's models down, so that its report shows them."""
-    with only_one(past.requests.folder):
-        record = read_record(past.requests.folder)
-        for scores in found:
-            folder = EvaluationFolder(scores.folder)
-            note_evaluation(record, scores.stage, relative(scores.folder, past.requests.root), folder)
-        write_record(past.requests.folder, record)
+    """Write whole evaluations of a run's models down, so that its report shows them.
+
+    What the run's own settings made stays: an evaluation with others is only printed.
+    """
+    try:
+        with only_one(past.requests.folder):
+            record = read_record(past.requests.folder)
+            for scores in found:
+                folder = EvaluationFolder(scores.folder)
+                if is_new_kind(record, scores.stage, folder):
+                    note_evaluation(record, scores.stage, relative(scores.folder, past.requests.root), folder)
+            write_record(past.requests.folder, record)
+    except ConfigError as error:  # the run goes on meanwhile: hours of scoring must not be lost for that
+        console.print(f"not written into the run's report: {error}", highlight=False)
 
 
 def print_scores(scores: Sequence[Scores]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flows.asking import Asked
 from flows.requests import Model, Requests
-from spin.core.config import Config, config_from_mapping, load_config
+from spin.core.config import Config, load_config
 from spin.core.config_identity import config_to_json
 from spin.core.config_rules import check_run_name
 from spin.core.environment import code_version
@@ -74,7 +74,9 @@ class PastRun:
     def asked(self, benchmark: str | None) -> Asked:
         """The prompts of a benchmark; of the first one of the config where none is named."""
         first = self.requests.config.evaluation.benchmarks[0]
-        return self.requests.asked(benchmark or first, lambda: self.prepared, Path(self.record["base"]["path"]))
+        known: dict[str, str] = self.record.get("prompt_sets") or {}
+        wanted = known.get(benchmark or first, benchmark or first)
+        return self.requests.asked(wanted, lambda: self.prepared, Path(self.record["base"]["path"]))
 
     @property
     def models(self) -> list[Model]:
@@ -145,11 +147,4 @@ def _override(config: Config, overrides: Sequence[str]) -> Config:
         key = text.partition("=")[0].strip()
         if not re.fullmatch(r"(evaluation|execution)\.\w+", key):
             raise ConfigError("only evaluation.* and execution.* can differ from the run", where=f"--set {key}")
-    if not overrides:
-        return config
-    changed = config_to_json(load_config("miniature", overrides=overrides))
-    values = config_to_json(config)
-    for text in overrides:
-        section, _, name = text.partition("=")[0].strip().partition(".")
-        values[section][name] = changed[section][name]
-    return config_from_mapping(values, where="--set")
+    return load_config(config_to_json(config), overrides=overrides) if overrides else config

@@ -249,3 +249,17 @@ class Requests:
             "gradient_checkpointing", "state_every_steps", "held_out_every_steps",
         )  # fmt: skip
         return {name: getattr(self.config.train, name) for name in names}
+
+
+def ask_once(
+    requests: Requests, record: dict[str, Any], benchmark: str, prepared: Callable[[], PrepareResult]
+) -> Asked:
+    """The prompts that the run's first model was asked: a file or a hub that changes meanwhile changes nothing."""
+    known = record.setdefault("prompt_sets", {})
+    wanted = known.get(benchmark, benchmark)
+    if wanted != benchmark and not (requests.root.prompt_sets / wanted).is_dir():
+        wanted = benchmark
+    asked = requests.asked(wanted, prepared, Path(record["base"]["path"]))
+    if asked.prompts is not None:
+        known[benchmark] = asked.again
+    return asked

@@ -20,7 +20,7 @@ from flows.executors import Executor, executor_of
 from flows.forms import Advanced, config_of, filled
 from flows.gate import pass_gate
 from flows.naming import named, tag_run
-from flows.requests import Model, Requests
+from flows.requests import Model, Requests, ask_once
 from spin.core.config_identity import config_to_json
 from spin.core.errors import ConfigError
 from spin.core.layout import EvaluationFolder, RealCache, StageFolder
@@ -211,7 +211,7 @@ def evaluate_model(state: RunState, model: Model | None) -> None:
     requests, name = state.requests, "data" if model is None else model.name
     made: list[Path] = []
     for benchmark in requests.config.evaluation.benchmarks:
-        asked = requests.asked(benchmark, lambda: state.prepared, Path(state.record["base"]["path"]))
+        asked = ask_once(requests, state.record, benchmark, lambda: state.prepared)
         if model is None and asked.real is None:
             continue
         result = state.executor.evaluate(asked, model)

@@ -103,6 +103,13 @@ def note_evaluation(record: Record, stage: str, path: str, folder: EvaluationFol
     entry["evaluation"] = next(iter(known.values()))
 
 
+def is_new_kind(record: Record, stage: str, folder: EvaluationFolder) -> bool:
+    """Whether the stage has no evaluation of this benchmark and protocol yet, or this very one."""
+    entry = record.get("data") if stage == "data" else next(s for s in record["stages"] if s["name"] == stage)
+    known = ((entry or {}).get("evaluations") or {}).get(f"{folder.benchmark}.{folder.protocol}")
+    return known is None or Path(known).name == folder.path.name
+
+
 def run_names(root: RunsRoot) -> list[str]:
     """Names of the runs in a runs root, sorted."""
     if not root.path.is_dir():

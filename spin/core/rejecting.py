@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 UNREADABLE: Final = "unreadable"
+NOT_FINITE: Final = "not finite"
 TOO_MANY_PIXELS: Final = "too many pixels"
 
 

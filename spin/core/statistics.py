@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.distance import pdist
 
 Floats = npt.NDArray[np.float64]
 Values = Sequence[float] | Floats
@@ -112,24 +111,6 @@ def frechet_distance_of_features(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> fl
     first, second = np.asarray(a, float), np.asarray(b, float)
     covariances = [np.atleast_2d(np.cov(rows, rowvar=False)) for rows in (first, second)]
     return frechet_distance(first.mean(axis=0), covariances[0], second.mean(axis=0), covariances[1])
-
-
-def pairwise_diversity(features: npt.NDArray[Any], groups: Sequence[object] | None = None) -> float:
-    """Mean Euclidean distance between two pictures of one group, averaged over the groups.
-
-    Args:
-        features: (N, D).
-        groups: what each row belongs to (its prompt, say), N values; None puts all rows into one group.
-
-    Returns:
-        0 where all pictures of a group are alike; NaN where no group holds two pictures.
-    """
-    rows = np.asarray(features, float)
-    members: dict[object, list[int]] = {}
-    for index, group in enumerate(groups if groups is not None else [None] * len(rows)):
-        members.setdefault(group, []).append(index)
-    distances = [float(pdist(rows[indices]).mean()) for indices in members.values() if len(indices) > 1]
-    return float(np.mean(distances)) if distances else float("nan")
 
 
 def _root(covariance: npt.NDArray[Any]) -> Floats:

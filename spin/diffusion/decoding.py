@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from spin.core.rejecting import TOO_MANY_PIXELS, UNREADABLE, Rejected
+from spin.core.rejecting import NOT_FINITE, TOO_MANY_PIXELS, UNREADABLE, Rejected
 
 # What Pillow's decoders were seen or documented to raise on damaged bytes; they are no mistakes of ours.
 _DECODER_ERRORS: Final = (
@@ -83,7 +83,9 @@ def pixel_limit(pixels: int) -> Iterator[None]:
 
 def _eight_bits(values: npt.NDArray[Any], mode: str) -> npt.NDArray[np.uint8]:
     """16-bit grey is divided by 257; floats are taken as 0..1, or as 0..255 where one is greater than 1."""
-    scaled = np.nan_to_num(values.astype(np.float64))
+    scaled = values.astype(np.float64)
+    if not np.isfinite(scaled).all():
+        raise Rejected(NOT_FINITE, "the picture holds NaN or infinity")
     if mode != "F":
         scaled = scaled / 257
     elif scaled.max() <= 1:

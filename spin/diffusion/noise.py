@@ -33,12 +33,13 @@ def initial_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
     return torch.stack([torch.randn(shape, generator=_generator(seed)) for seed in seeds])
 
 
-def drawn_noise(seeds: Sequence[tuple[int, int]], shape: tuple[int, ...]) -> Tensor:
-    """Starting noise of the `draw`-th image of one generator for each (seed, draw), (B, *shape) float32.
+def drawn_noise(draws: Sequence[tuple[int, int, int]], shape: tuple[int, ...]) -> Tensor:
+    """Starting noise of image `draw` of `count` of one generator for each (seed, draw, count), (B, *shape) float32.
 
-    As diffusers draws it for `num_images_per_prompt` from one generator on the CPU: image after image.
+    As diffusers draws it for `num_images_per_prompt` from one generator on the CPU, in float32: all of them at once.
+    (torch fills the last 16 numbers anew, so the first images of fewer need not be the same.)
     """
-    return torch.stack([torch.randn((draw + 1, *shape), generator=_generator(seed))[draw] for seed, draw in seeds])
+    return torch.stack([torch.randn((count, *shape), generator=_generator(seed))[draw] for seed, draw, count in draws])
 
 
 def training_draws(

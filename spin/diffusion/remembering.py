@@ -28,14 +28,21 @@ class Remembered:
         self._encode, self._batch_size, self._most = encode, batch_size, most
         self._known: OrderedDict[str, Tensor] = OrderedDict()
         self.encoded = 0  # prompts that went through the network
+        self.passes = 0  # of the network, each over one padded batch
 
-    def of(self, prompts: Sequence[str]) -> Tensor:
-        """(B, ...), a row for each prompt."""
+    def know(self, prompts: Sequence[str]) -> None:
+        """Encode those of the prompts that are new: told of all that come, the passes are full."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
         for batch in padded_batches(range(len(new)), self._batch_size):
             values = self._encode([new[i] for i in batch])
-            self._known.update((new[i], values[row]) for row, i in enumerate(batch))
+            # A copy: a row of the batch would keep all of it in memory.
+            self._known.update((new[i], values[row].clone()) for row, i in enumerate(batch))
+            self.passes += 1
         self.encoded += len(new)
+
+    def of(self, prompts: Sequence[str]) -> Tensor:
+        """(B, ...), a row for each prompt."""
+        self.know(prompts)
         for prompt in prompts:
             self._known.move_to_end(prompt)
         found = torch.stack([self._known[prompt] for prompt in prompts])

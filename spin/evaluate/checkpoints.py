@@ -24,7 +24,7 @@ from spin.evaluate.image_reward import ImageReward, read_vocabulary
 from spin.evaluate.pickscore import PickScore
 from spin.evaluate.pins import WeightFile, judge_version, pinned_sha256, weight_files
 from spin.evaluate.scorer import DEFAULT, Options, Scorer
-from spin.evaluate.weights import load_state
+from spin.evaluate.weights import load_state, require_sha256
 
 # BLIP's ViT-L/16 as the reference builds it; timm's epsilon, not transformers' default.
 BLIP_VISION: Final = {
@@ -47,29 +47,33 @@ class Checkpoint:
         return _BUILDERS[self.judge](self, options)
 
     def fetch(self, name: str) -> Path:
-        """A file of the judge by its name, downloaded where it is not here yet."""
-        return fetch(self._file(name), self.folder)
+        """A file of the judge by its name, downloaded where it is not here yet; what is pinned is verified."""
+        file = self._file(name)
+        path = fetch(file, self.folder)
+        require_sha256(path, pinned_sha256(file, self.folder) or _hub_sha256(path))
+        return path
 
     def json(self, name: str) -> dict[str, Any]:
-        path = self.fetch(name)
-        try:
-            found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise ArtifactError(f"cannot be read: {error}", where=str(path), fix="fetch it again") from error
-        return found
+        return _read_json(self.fetch(name))
 
     def json_beside(self, name: str, default: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A config that only a folder of your own may have: widths and layers of other weights than the published."""
+        """A config of pins.BESIDE, where the folder has it."""
         path = None if self.folder is None else self.folder / self.judge / name
-        return json.loads(path.read_text("utf-8")) if path is not None and path.exists() else default
+        return _read_json(path) if path is not None and path.exists() else default
 
     def state(self, name: str) -> dict[str, Any]:
-        """Weights of a file that hashes to what is pinned, or to what the hub states."""
-        path = self.fetch(name)
-        return load_state(path, sha256=pinned_sha256(self._file(name), self.folder) or _hub_sha256(path))
+        return load_state(self.fetch(name))
 
     def _file(self, name: str) -> WeightFile:
         return next(f for f in weight_files(self.judge, hps_version=self.hps_version) if f.name == name)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"cannot be read: {error}", where=str(path), fix="fetch it again") from error
+    return found
 
 
 def fetch(file: WeightFile, folder: Path | None) -> Path:

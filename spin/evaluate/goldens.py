@@ -63,7 +63,7 @@ class Goldens:
         """(P, I), the reference's value of every prompt and picture."""
         golden = self.config(scorer, "golden")
         rows = np.array([[np.nan if value is None else value for value in _row(row)] for row in golden[field]], float)
-        if rows.shape[1] == 1:  # a judge that does not look at the prompt has one list over the pictures
+        if not isinstance(golden[field][0], list):  # a judge that does not look at the prompt has one list of pictures
             rows = np.repeat(rows.T, len(self.prompts), axis=0)
         # Where the reference refuses a picture as it is, the converted one's scores stand.
         for image, values in golden.get("scores_after_convert_rgb", {}).items() if field == "scores" else ():
@@ -131,6 +131,10 @@ def main(arguments: Sequence[str]) -> int:
         found = dict(deviations(goldens))
     except SpinError as error:
         sys.stderr.write(f"{error}\n")
+        return 2
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        sys.stderr.write(f"{arguments[0]}: is no whole folder of goldens ({reason}); restore it\n")
         return 2
     for name, deviation in found.items():
         verdict = "equal" if deviation <= TOLERANCES[name] else "DIFFERENT"

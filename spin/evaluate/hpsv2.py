@@ -45,6 +45,10 @@ class HPSv2(Scorer):
         self.text = Remembered(self._encode)
 
     @torch.inference_mode()
+    def expect(self, prompts: Sequence[str]) -> None:
+        self.text.know(prompts)
+
+    @torch.inference_mode()
     def judge(self, pixels: Tensor, prompts: Sequence[str]) -> Judgement:
         images = normalize(self.model.encode_image(pixels.to(self.device, self.dtype)).float(), dim=1)
         return Judgement((images * self.text.of(prompts)).sum(dim=1).cpu(), images.cpu())

@@ -45,6 +45,8 @@ class Panel:
 
         Batches have one fixed shape, the last one padded; a rejected picture is a blank one in its batch.
         """
+        for judge in self.judges:
+            judge.expect(prompts)
         with pixel_limit(MAX_IMAGE_PIXELS), ThreadPoolExecutor(self.workers, "prepare") as pool:
             batches = iter(list(padded_batches(range(len(pictures)), self.batch_size)))
             waiting: deque[tuple[list[int], list[Future[_Prepared]]]] = deque()
@@ -93,7 +95,7 @@ class Panel:
 
 
 def _tensor_of(judge: Scorer, prepared: _Prepared, *, like: dict[Preparation, Tensor]) -> Tensor:
-    """The picture as this judge wants it; in place of a rejected one any other, whose judgement is not used."""
+    """The picture as this judge wants it; in place of a rejected one any other, so that the batch keeps its shape."""
     found = like if isinstance(prepared, Rejected) else prepared
     if judge.prepare in found:
         return found[judge.prepare]

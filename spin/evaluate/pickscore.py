@@ -42,6 +42,10 @@ class PickScore(Scorer):
         self.text = Remembered(self._encode)
 
     @torch.inference_mode()
+    def expect(self, prompts: Sequence[str]) -> None:
+        self.text.know(prompts)
+
+    @torch.inference_mode()
     def judge(self, pixels: Tensor, prompts: Sequence[str]) -> Judgement:
         found = self.model.get_image_features(pixel_values=pixels.to(self.device, self.dtype)).pooler_output
         images = normalize(found.float(), dim=1)

@@ -1,7 +1,7 @@
 """Which files the judges' real checkpoints are, pinned; no torch, so that a plan can name what scores are made with.
 
-A file is pinned by its repository's revision, and by sha256 where a published one is known. What is downloaded
-without a pinned one is held against the sha256 that the hub states for that revision. A folder of your own
+A file is pinned by its repository's revision, and by sha256 where a published one is known (Aesthetic, its CLIP, HPS
+v2.1). A large file without one is held against the sha256 by which the hub's cache names it. A folder of your own
 (`evaluation.scorers_folder`) holds the same files as FOLDER/<judge>/<name>; other weights than the pinned ones are
 taken where FOLDER/sha256.json lists them.
 """
@@ -21,6 +21,10 @@ from spin.core.plan import identity_hash
 from spin.core.store import hash_file
 
 HPS_FILES: Final[Mapping[str, str]] = {"v2.0": "HPS_v2_compressed.pt", "v2.1": "HPS_v2.1_compressed.pt"}
+# Configs that only a folder of your own may have: widths and layers of other weights than the published.
+BESIDE: Final[Mapping[str, tuple[str, ...]]] = {
+    "hpsv2": ("open_clip_config.json",), "image_reward": ("vit_config.json",),
+}  # fmt: skip
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -86,7 +90,9 @@ def judge_version(judge: str, folder: Path | None, *, hps_version: str = "v2.0")
     files = weight_files(judge, hps_version=hps_version)
     if folder is None:
         return identity_hash(*(f"{file.name} {file.sha256 or file.revision}" for file in files))[:16]
-    return identity_hash(*(f"{file.name} {pinned_sha256(file, folder) or _hash(folder, file)}" for file in files))[:16]
+    known = [f"{file.name} {pinned_sha256(file, folder) or _hash(folder, file)}" for file in files]
+    beside = [path for name in BESIDE.get(judge, ()) if (path := folder / judge / name).exists()]
+    return identity_hash(*known, *(f"{path.name} {hash_file(path)}" for path in beside))[:16]
 
 
 def _hash(folder: Path, file: WeightFile) -> str:

@@ -54,6 +54,9 @@ class Scorer(ABC):
     def judge(self, pixels: Tensor, prompts: Sequence[str]) -> Judgement:
         """Judge prepared pictures, (B, 3, H, W) float32 on any device, each under its own prompt."""
 
+    def expect(self, prompts: Sequence[str]) -> None:  # noqa: B027  most judges have nothing to make
+        """Hear of prompts that will be asked: what is a function of the prompt alone is made at once."""
+
     @torch.inference_mode()
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Tensor:
         """Pictures of any mode and size and their prompts -> (B,) float32 scores on the CPU."""

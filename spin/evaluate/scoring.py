@@ -13,7 +13,8 @@ import numpy.typing as npt
 from scipy.spatial.distance import pdist
 
 from spin.core.config_rules import DIVERSITY, SET_METRICS
-from spin.core.rejecting import Rejected
+from spin.core.progress import Progress, silent
+from spin.core.rejecting import NOT_FINITE, Rejected
 from spin.core.statistics import frechet_distance_of_features
 from spin.diffusion.pictures import encode_png
 from spin.evaluate.asked import Picture
@@ -25,7 +26,6 @@ from spin.evaluate.shards import scorer_versions
 from spin.miniature.dataset import clean_reference
 
 Features = npt.NDArray[np.float64]
-NOT_FINITE: Final = "not finite"
 _SMALLEST_SET: Final = 2  # one picture has no covariance
 
 
@@ -44,7 +44,9 @@ class _Judged:
     judgements: Mapping[str, Judgement]
 
 
-def score_pictures(request: EvaluateRequest, pictures: Sequence[Picture], drawn: Sequence[bytes | None]) -> Scored:
+def score_pictures(
+    request: EvaluateRequest, pictures: Sequence[Picture], drawn: Sequence[bytes | None], progress: Progress = silent
+) -> Scored:
     """Score each picture under its prompt; one that cannot be judged is set aside with its reason."""
     panel = panel_of(request)
     rejected = [
@@ -55,6 +57,9 @@ def score_pictures(request: EvaluateRequest, pictures: Sequence[Picture], drawn:
     whole = [(picture, data) for picture, data in zip(pictures, drawn, strict=True) if data is not None]
     judged = []
     for i, judgements, refusal in panel.judge([data for _, data in whole], [p.asked.prompt for p, _ in whole]):
+        if (i + 1) % request.batch_size == 0 or i + 1 == len(whole):
+            progress(len(pictures) - len(whole) + i + 1, len(pictures), "scored")
+        refusal = refusal or _not_finite(judgements)
         if refusal is None:
             judged.append(_Judged(whole[i][0], judgements))
         else:
@@ -69,7 +74,8 @@ def features_of(request: EvaluateRequest, drawn: Sequence[bytes]) -> Features:
     """Features of pictures that are not scored, (N, 64)."""
     panel = panel_of(request)
     only = Panel([judge for judge in panel.judges if judge.name == FEATURES], panel.batch_size)
-    return _features([judgements for _, judgements, _ in only.judge(drawn, [""] * len(drawn))])
+    answers = only.judge(drawn, [""] * len(drawn))
+    return _features([judgements for _, judgements, refusal in answers if refusal is None])
 
 
 def set_metrics(
@@ -91,6 +97,12 @@ def set_metrics(
     for name in request.scorers:
         if name in measures:
             yield {"metric": name, "value": measures[name](), "images": len(own)}
+
+
+def _not_finite(judgements: Mapping[str, Judgement]) -> Rejected | None:
+    """A score that is no number would leave the statistics without a word."""
+    judge = next((name for name, found in judgements.items() if not found.scores.isfinite()), None)
+    return None if judge is None else Rejected(NOT_FINITE, f"{judge} gives no number")
 
 
 def _rows(request: EvaluateRequest, judge: Scorer, judged: Sequence[_Judged]) -> Iterator[dict[str, Any]]:

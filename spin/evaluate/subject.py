@@ -81,13 +81,16 @@ class Subject:
         solver = load_solver(self.folder, request.scheduler)
         shape = (self.unet.config.in_channels, self.unet.config.sample_size, self.unet.config.sample_size)
         drawn: list[bytes | None] = []
+        self.text.know(["", *(picture.asked.prompt for picture in pictures)])
         for batch in padded_batches(range(len(pictures)), request.batch_size):
             asked = [pictures[i] for i in batch]
             text = self._encoded([picture.asked.prompt for picture in asked])
             latents = sample_latents(
                 self.unet,
                 solver,
-                noise=drawn_noise([(picture.asked.seed, picture.draw) for picture in asked], shape).to(text),
+                noise=drawn_noise(
+                    [(picture.asked.seed, picture.draw, picture.asked.draws) for picture in asked], shape
+                ).to(text),
                 text=text,
                 unconditional=self._encoded([""]),
                 guidance_scale=request.guidance_scale,

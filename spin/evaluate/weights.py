@@ -23,20 +23,20 @@ _MALFORMED = (
 )  # fmt: skip
 
 
-def load_state(path: Path, *, sha256: str | None = None, size_bytes: int | None = None) -> dict[str, Any]:
-    """The state dict of a weight file: safetensors, safetensors.gz, or torch's pickle with `weights_only=True`.
-
-    Raises:
-        ArtifactError: the file is missing, or is not the one that is pinned: name, size and sha256, expected and seen.
-    """
+def require_sha256(path: Path, sha256: str | None) -> None:
+    """Refuse a file that is missing or is not the pinned one: name, size and sha256, expected and seen."""
     if not path.is_file():
         raise ArtifactError("weights are missing", where=str(path), fix="spin-diffusion doctor --scorers fetches them")
     if sha256 is not None and (seen := hash_file(path)) != sha256:
-        expected = sha256 if size_bytes is None else f"{size_bytes} bytes, {sha256}"
         raise ArtifactError(
-            f"is not the pinned checkpoint: expected sha256 {expected}; seen {path.stat().st_size} bytes, {seen}",
+            f"is not the pinned checkpoint: expected sha256 {sha256}; seen {path.stat().st_size} bytes, {seen}",
             where=str(path), fix="delete it; it is fetched again",
         )  # fmt: skip
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """The state dict of a weight file: safetensors, safetensors.gz, or torch's pickle with `weights_only=True`."""
+    require_sha256(path, None)
     try:
         return _opened(path)
     except _MALFORMED as error:

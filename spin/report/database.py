@@ -80,7 +80,7 @@ class _Artifact:
 
 
 def open_database(root: RunsRoot, *, with_bytes: bool = False) -> Database:
-    """Tables scores, images, quarantine, denoising, set_metrics, evaluations, nights and runs; docs/scores.md describes them."""
+    """The tables that docs/scores.md describes."""
     duckdb = _duckdb()
     if not root.path.is_dir():
         raise ConfigError("no such folder", where=str(root.path), fix="name the runs root with --root")
@@ -213,20 +213,22 @@ def _run_rows(root: RunsRoot, notices: list[str]) -> Iterator[dict[str, Any]]:
             continue
         data = record.get("data")
         stages = [*([{"name": "data", **data}] if data else []), *record["stages"]]
-        for position, stage in enumerate(stages):
+        for (position, stage), evaluated in ((one, e) for one in enumerate(stages) for e in _evaluated(one[1])):
             yield {
                 "run": name, "position": position, "stage": stage["name"], "label": stage.get("label"),
                 "digest": stage.get("digest"), "opponent": (stage.get("opponent_digest") or "")[:_DIGITS] or None,
-                "config": record["config_hash"], "seed": record["seed"], **_evaluated(stage),
+                "config": record["config_hash"], "seed": record["seed"], **evaluated,
             }  # fmt: skip
 
 
-def _evaluated(stage: Mapping[str, Any]) -> dict[str, str | None]:
-    """Where a stage's own evaluation stands, in the words of its path."""
+def _evaluated(stage: Mapping[str, Any]) -> Iterator[dict[str, str | None]]:
+    """Where each of a stage's evaluations stands, in the words of its path."""
     digits = (stage.get("digest") or "")[:_DIGITS] or None
-    path = Path(stage.get("evaluation") or "")
-    if path.name.count(".") < 2:
-        return {"checkpoint": digits}
-    benchmark, protocol, evaluation = path.name.rsplit(".", 2)
-    place = {"benchmark": benchmark, "protocol": protocol, "evaluation": evaluation}
-    return {"checkpoint": digits or path.parent.name, **place}
+    paths = [Path(path) for path in dict.fromkeys([stage.get("evaluation"), *(stage.get("evaluations") or {}).values()])
+             if path and Path(path).name.count(".") >= 2]  # fmt: skip
+    if not paths:
+        yield {"checkpoint": digits}
+    for path in paths:
+        benchmark, protocol, evaluation = path.name.rsplit(".", 2)
+        place = {"benchmark": benchmark, "protocol": protocol, "evaluation": evaluation}
+        yield {"checkpoint": digits or path.parent.name, **place}

@@ -15,6 +15,7 @@ from typing import Final
 
 from spin.core.comparison import win_rate
 from spin.core.layout import StageFolder
+from spin.core.store import read_manifest
 from spin.report.reading import Run, Stage
 from spin.report.scoring import shared_values
 from spin.report.subjects import AVERAGE, BEST_OF_N, DATA, Subject
@@ -58,13 +59,29 @@ class PaperLine:
         return 1 if self.statistic.endswith("%") else 4
 
 
+# method of the paper's section 6; the number of prompts is left to the reader, who sees it beside the table
+_SETTINGS: Final = {
+    "images_per_prompt": 5, "guidance_scale": 7.5, "num_inference_steps": 50, "scheduler": "pndm",
+    "hps_version": "v2.0", "max_prompts": None,
+}  # fmt: skip
+
+
 def beside_paper(run: Run, subjects: Sequence[Subject], key: str) -> tuple[PaperLine, ...]:
     """Every line of the paper for an evaluation, `<benchmark>.<protocol>`; empty where it has no such numbers."""
     benchmark, _, protocol = key.rpartition(".")
-    if benchmark not in BENCHMARKS or protocol != BEST_OF_N:
+    if benchmark not in BENCHMARKS or protocol != BEST_OF_N or departures(run, key):
         return ()
     known = {paper_name(run, subject.stage) if subject.stage else DATA: subject for subject in subjects}
     return tuple(_lines(benchmark, known))
+
+
+def departures(run: Run, key: str) -> tuple[str, ...]:
+    """Settings in which an evaluation differs from the paper's, each as `name value`: its numbers do not apply then."""
+    evaluations = [e for stage in run.stages for e in (stage.evaluation, *stage.further.values())]
+    folder = next((e.folder for e in evaluations if e.key == key and e.folder is not None), None)
+    manifest = None if folder is None else read_manifest(folder.set_metrics)
+    settings = {} if manifest is None else manifest.identity.get("settings", {})
+    return tuple(f"{name} {settings[name]}" for name, value in _SETTINGS.items() if settings.get(name, value) != value)
 
 
 def paper_name(run: Run, stage: Stage) -> str:

@@ -142,7 +142,7 @@ def read_run(*, runs_root: Path, run: str, further: bool = True) -> Run:
     reader = _Reader(root, folder)
     stages = reader.alike([reader.stage(raw, further=further) for raw in record.get("stages") or []])
     raw_data = record.get("data") or {}
-    data = reader.evaluation(raw_data.get("evaluation"))
+    data = reader.like(stages, reader.evaluation(raw_data.get("evaluation")))
     others = reader.further(raw_data) if further else {}
     real = reader.locate(record.get("real"))
     name = str(record.get("run") or run)
@@ -204,6 +204,14 @@ class _Reader:
             replace(stage, further={key: e for key, e in stage.further.items() if e.folder is not None})
             for stage in kept
         )
+
+    def like(self, stages: Sequence[Stage], data: Evaluation) -> Evaluation:
+        """The real images' evaluation, unless it is of another kind than the models'."""
+        folder = next((stage.evaluation.folder for stage in stages if stage.evaluation.folder is not None), None)
+        if data.folder is None or folder is None or data.folder.path.name == folder.path.name:
+            return data
+        self.notices.append(f"evaluation of the real images: {data.folder.path.name} is not {folder.path.name}")
+        return Evaluation()
 
     def _alike(self, stages: Sequence[Stage], found: Sequence[Evaluation]) -> list[Evaluation]:
         kinds = [evaluation.folder.path.name for evaluation in found if evaluation.folder is not None]

@@ -15,7 +15,6 @@ from spin.core.statistics import (
     mean_interval,
     median,
     paired_difference,
-    pairwise_diversity,
     percentile_interval,
     resampled_means,
 )
@@ -130,14 +129,3 @@ def test_frechet_distance_agrees_with_the_matrix_root_of_scipy():
 def test_frechet_distance_to_oneself_is_zero_even_where_features_depend_on_each_other():
     features = np.random.default_rng(0).normal(size=(10, 3)) @ np.random.default_rng(1).normal(size=(3, 20))
     assert 0 <= frechet_distance_of_features(features, features) < 1e-9
-
-
-def test_diversity_is_the_mean_distance_inside_a_group():
-    # group a: distance 5; group b: distances 1, 1, 2 with mean 4/3; c stands alone
-    features = np.array([[0, 0], [3, 4], [0, 0], [1, 0], [2, 0], [9, 9]])
-    assert pairwise_diversity(features, ["a", "a", "b", "b", "b", "c"]) == pytest.approx((5 + 4 / 3) / 2)
-
-
-def test_equal_pictures_have_no_diversity_and_single_ones_none_to_speak_of():
-    assert pairwise_diversity(np.ones((4, 3))) == 0
-    assert np.isnan(pairwise_diversity(np.ones((2, 3)), ["a", "b"]))

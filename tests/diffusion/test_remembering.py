@@ -32,3 +32,19 @@ def test_the_least_recently_used_are_forgotten_but_never_those_of_the_call():
     assert [call[0] for call in calls] == ["a", "b", "c"]
     assert text.of(["b", "d", "e"]).shape == (3, 1)  # more than are kept
     assert text.encoded == 6
+
+
+def test_what_is_remembered_keeps_no_padding_in_memory():
+    text = Remembered(lambda prompts: torch.zeros(len(prompts), 100), batch_size=16)
+    text.of(["a"])
+    assert text._known["a"].untyped_storage().nbytes() == 100 * 4
+
+
+def test_prompts_that_are_announced_go_through_full_passes():
+    calls: list[list[str]] = []
+    text = Remembered(encoder(calls), batch_size=4)
+    text.know(["a", "b", "c", "d", "e"])
+    for prompt in "abcde":
+        text.of([prompt])
+    assert (text.encoded, text.passes) == (5, 2)
+    assert calls[0] == ["a", "b", "c", "d"]

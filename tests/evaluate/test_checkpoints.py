@@ -69,7 +69,7 @@ def test_weights_that_are_not_the_listed_ones_are_refused(copy):
 
 def test_without_a_list_the_published_pins_hold(copy):
     (copy / "sha256.json").unlink()
-    with pytest.raises(ArtifactError, match=r"expected sha256 a2bf730a0c7debf1|expected sha256 21dd590f3ccdc646"):
+    with pytest.raises(ArtifactError, match=r"config\.json: is not the pinned .* sha256 8a09b467700c5813"):
         Checkpoint("aesthetic", copy).build()
 
 
@@ -99,8 +99,27 @@ def test_missing_files_and_folders_are_named(copy, tmp_path):
     with pytest.raises(ConfigError, match="no such folder; set evaluation"):
         Checkpoint("pickscore", tmp_path / "nowhere").build()
     (copy / "pickscore" / "config.json").write_text("{")
+    with pytest.raises(ArtifactError, match=r"pickscore/config\.json: is not the pinned checkpoint"):
+        Checkpoint("pickscore", copy).build()
+    (copy / "sha256.json").unlink()
     with pytest.raises(ArtifactError, match=r"pickscore/config\.json: cannot be read"):
         Checkpoint("pickscore", copy).build()
+    (copy / "hpsv2" / "open_clip_config.json").write_text("{")
+    with pytest.raises(ArtifactError, match=r"open_clip_config\.json: cannot be read"):
+        Checkpoint("hpsv2", copy).build()
+
+
+@pytest.mark.parametrize(("judge", "name"), [
+    ("hpsv2", "open_clip_config.json"), ("image_reward", "vit_config.json"), ("aesthetic", "config.json"),
+    ("image_reward", "med_config.json"), ("image_reward", "vocab.txt"),
+])  # fmt: skip
+def test_a_config_that_moves_scores_moves_the_version_or_is_refused(copy, judge, name):
+    before = judge_version(judge, copy)
+    path = copy / judge / name
+    path.write_text(path.read_text("utf-8") + " ", "utf-8")
+    if judge_version(judge, copy) == before:
+        with pytest.raises(ArtifactError, match="is not the pinned checkpoint"):
+            Checkpoint(judge, copy).build()
 
 
 def test_a_checkpoint_without_its_state_dict_is_named(copy, monkeypatch):
@@ -147,7 +166,7 @@ def test_large_files_are_hashed_once(folder, monkeypatch):
     monkeypatch.setattr(pins, "hash_file", lambda path: counted.append(path) or "a" * 64)
     monkeypatch.setattr(pins, "_own_pins", lambda folder: {})
     assert judge_version("hpsv2", folder) == judge_version("hpsv2", folder)
-    assert len(counted) == 1
+    assert [path.name for path in counted].count("HPS_v2_compressed.pt") == 1
     pins._hash_once.cache_clear()
 
 

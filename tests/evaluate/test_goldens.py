@@ -117,3 +117,26 @@ def test_damaged_weights_are_one_line_and_exit_code_2(tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:1000])
     assert main([str(tmp_path / "g")]) == 2
     assert "model.safetensors.gz: cannot be read as weights (1000 bytes)" in capsys.readouterr().err
+
+
+def test_a_folder_of_one_picture_is_scored(stranger, capsys):
+    (stranger / "images" / "wide.png").unlink()
+
+    def first(golden):
+        for field in ("scores", "scores_antialias_false"):
+            if field in golden:
+                flat = not isinstance(golden[field][0], list)
+                golden[field] = golden[field][:1] if flat else [row[:1] for row in golden[field]]
+
+    for judge in ("pickscore", "hpsv2", "imagereward", "aesthetic"):
+        rewrite(stranger / judge / "golden.json", first)
+    rewrite(stranger / "inputs.json", lambda inputs: {**inputs, "images": inputs["images"][:1]})
+    assert main([str(stranger)]) == 0
+    assert capsys.readouterr().out.startswith("1 pictures x 1 prompts")
+
+
+def test_a_folder_that_lacks_a_field_is_one_line(tmp_path, capsys):
+    shutil.copytree(FOLDER, tmp_path / "g")
+    rewrite(tmp_path / "g" / "hpsv2" / "golden.json", lambda golden: {"scores": golden["scores"]})
+    assert main([str(tmp_path / "g")]) == 2
+    assert "is no whole folder of goldens (KeyError: 'scores_antialias_false')" in capsys.readouterr().err

@@ -75,7 +75,7 @@ def test_a_prompt_goes_through_each_text_tower_once(judges: list[Scorer]) -> Non
     panel = Panel(fresh, 2)
     for _ in range(3):
         list(panel.judge(PICTURES, PROMPTS))
-    assert [judge.text.encoded for judge in fresh] == [3, 3]
+    assert [(judge.text.encoded, judge.text.passes) for judge in fresh] == [(3, 1), (3, 1)]
 
 
 def test_prompts_that_are_new_at_the_time_do_not_change_a_score(judges: list[Scorer]) -> None:

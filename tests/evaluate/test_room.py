@@ -474,9 +474,9 @@ def test_no_more_pictures_than_one_shards_are_held_at_a_time(ask: Ask, monkeypat
     counts: list[int] = []
     score = room.score_pictures
 
-    def counted(request: EvaluateRequest, pictures: list[Any], drawn: list[Any]) -> Any:
+    def counted(request: EvaluateRequest, pictures: list[Any], drawn: list[Any], *more: Any) -> Any:
         counts.append(len(drawn))
-        return score(request, pictures, drawn)
+        return score(request, pictures, drawn, *more)
 
     monkeypatch.setattr(room, "score_pictures", counted)
     run(ask(max_prompts=10, shard_size=4))
@@ -500,18 +500,21 @@ def test_progress_counts_images_over_all_shards_of_the_call(ask: Ask) -> None:
 
     run(ask(max_prompts=10, shard_size=7, shards=(1,), finish=False))
     run(ask(max_prompts=10, shard_size=7), progress=hear)
-    # 2 steps, guided: 4 passes to draw an image and 3 to measure it; batches of 4
-    drawn, denoised = [(4 * 4 * 7) // (7 * 7), 4], [4 + (3 * done) // (3 * 7) for done in (4, 8, 12, 16, 20, 21)]
-    assert drawn == [2, 4]
-    assert heard == [
-        *((done, 7, "drawn") for done in drawn), *((done, 7, "denoised") for done in denoised), (7, 7, ""),
-    ]  # fmt: skip
+    # 2 steps, guided: 4 passes to draw an image, 1 to score and 3 to measure it: 8; batches of 4
+    heard_of = {
+        "drawn": [7 * 4 * done // (7 * 8) for done in (4, 7)],
+        "scored": [7 * (4 * 7 + done) // (7 * 8) for done in (4, 7)],
+        "denoised": [7 * (5 * 21 + 3 * done) // (21 * 8) for done in (4, 8, 12, 16, 20, 21)],
+    }
+    assert heard_of == {"drawn": [2, 3], "scored": [4, 4], "denoised": [4, 5, 5, 6, 6, 7]}
+    assert heard == [*((done, 7, note) for note, all_ in heard_of.items() for done in all_), (7, 7, "")]
     heard.clear()
     folder = evaluation_folder(ask(max_prompts=10, shard_size=7))
     discard(folder.scores(0))
     discard(folder.images(1))
     run(ask(max_prompts=10, shard_size=7), progress=hear)
-    assert heard == [(7, 10, ""), (10, 10, "drawn"), (10, 10, "")]
+    # of shard 0 only scores; shard 1 is drawn again (4 of 5 passes), and its scores stand
+    assert heard == [(4, 10, "scored"), (7, 10, "scored"), (7, 10, ""), (9, 10, "drawn"), (10, 10, "")]
 
 
 def test_bfloat16_measures_the_same_error_to_its_own_precision(evaluated: Evaluated, ask: Ask) -> None:

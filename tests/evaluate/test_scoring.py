@@ -5,14 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from spin.core.rejecting import NOT_FINITE
 from spin.core.statistics import frechet_distance_of_features
 from spin.diffusion.pictures import encode_png
 from spin.evaluate.asked import Picture, Prompt
 from spin.evaluate.miniature import Alignment, AttributeCheck, MiniatureAesthetic
 from spin.evaluate.request import EvaluateRequest
-from spin.evaluate.scoring import NOT_FINITE, Features, features_of, score_pictures, set_metrics
+from spin.evaluate.scorer import Judgement
+from spin.evaluate.scoring import Features, features_of, score_pictures, set_metrics
 from spin.miniature.dataset import clean_reference
 from spin.miniature.judge_weights import judges_digest
 from spin.miniature.renderer import render
@@ -141,3 +144,25 @@ def test_numbers_of_the_set_do_not_depend_on_the_batch(request_: EvaluateRequest
     own = features_of(request_, PICTURES)
     clean = features_of(request_, [encode_png(picture) for picture in clean_reference(CAPTIONS)])
     assert found["frechet_clean"] == pytest.approx(frechet_distance_of_features(own, clean), rel=1e-4)
+
+
+def test_a_score_that_is_no_number_sets_its_picture_aside(
+    request_: EvaluateRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = MiniatureAesthetic.judge
+
+    def failing(self: MiniatureAesthetic, pixels: torch.Tensor, prompts: list[str]) -> Judgement:
+        found = judge(self, pixels, prompts)
+        return Judgement(
+            torch.where(torch.tensor([p == CAPTIONS[4] for p in prompts]), torch.nan, found.scores), found.embeddings
+        )
+
+    monkeypatch.setattr(MiniatureAesthetic, "judge", failing)
+    scored = score_pictures(request_, ASKED, PICTURES)
+    assert [(row["origin"], row["reason"]) for row in scored.rejected] == [("p4 picture 0", NOT_FINITE)]
+    assert len(scored.rows) == 2 * 10
+    assert np.isfinite([row["score"] for row in scored.rows]).all()
+
+
+def test_pictures_that_cannot_be_read_have_no_features(request_: EvaluateRequest) -> None:
+    assert len(features_of(request_, [PICTURES[0], b"no picture", PICTURES[1]])) == 2

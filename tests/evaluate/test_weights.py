@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from spin.core.errors import ArtifactError
 from spin.core.store import hash_file
-from spin.evaluate.weights import load_into, load_state, under
+from spin.evaluate.weights import load_into, load_state, require_sha256, under
 
 STATE = {"a.weight": torch.ones(2, 3), "a.bias": torch.zeros(2)}
 
@@ -24,7 +24,8 @@ class Malice:
 def test_a_state_dict_is_read_from_every_kind_of_file(tmp_path, name):
     path = tmp_path / name
     save_file(STATE, path) if name.endswith("safetensors") else torch.save(STATE, path)
-    found = load_state(path, sha256=hash_file(path))
+    require_sha256(path, hash_file(path))
+    found = load_state(path)
     assert {key: value.shape for key, value in found.items()} == {key: value.shape for key, value in STATE.items()}
 
 
@@ -33,7 +34,7 @@ def test_another_file_than_the_pinned_one_is_refused_with_name_size_and_both_dig
     torch.save(STATE, path)
     seen, size = hash_file(path), path.stat().st_size
     with pytest.raises(ArtifactError) as caught:
-        load_state(path, sha256="0" * 64)
+        require_sha256(path, "0" * 64)
     line = str(caught.value)
     assert f"{path}: is not the pinned checkpoint: expected sha256 {'0' * 64}; seen {size} bytes, {seen}" in line
     assert "\n" not in line

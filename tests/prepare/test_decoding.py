@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spin.core.rejecting import TOO_MANY_PIXELS, UNREADABLE, Rejected
+from spin.core.rejecting import NOT_FINITE, TOO_MANY_PIXELS, UNREADABLE, Rejected
 from spin.diffusion.decoding import to_rgb
 from spin.prepare.decoding import decode, fit
 
@@ -142,8 +142,14 @@ def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 255.0])
 def test_float_pictures_are_read_as_shares_or_as_bytes(scale: float) -> None:
-    picture = Image.fromarray(np.array([[0.0, 0.4, 1.0, np.nan]], np.float32) * np.float32(scale))
-    assert np.asarray(decode(encoded(picture, "TIFF"), max_image_pixels=LIMIT))[0, :, 0].tolist() == [0, 102, 255, 0]
+    picture = Image.fromarray(np.array([[0.0, 0.4, 1.0]], np.float32) * np.float32(scale))
+    assert np.asarray(decode(encoded(picture, "TIFF"), max_image_pixels=LIMIT))[0, :, 0].tolist() == [0, 102, 255]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_float_pictures_with_values_that_are_no_numbers_are_rejected(value: float) -> None:
+    picture = Image.fromarray(np.array([[0.0, 0.4, 1.0, value]], np.float32))
+    assert rejection(encoded(picture, "TIFF")).reason == NOT_FINITE
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
