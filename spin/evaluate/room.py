@@ -92,7 +92,8 @@ def _passes(request: EvaluateRequest, parts: Sequence[Part]) -> dict[str, int]:
     passes = request.num_inference_steps * (2 if request.guidance_scale > 1 else 1)
     return {
         "drawn": passes if "images" in parts else 0,
-        "scored": 1 if {"scores", "quarantine"} & set(parts) else 0,  # four judges take 3 % of the time of a picture (counted FLOPs)
+        # Four judges take 3 % of the FLOPs of a picture.
+        "scored": 1 if {"scores", "quarantine"} & set(parts) else 0,
         "denoised": request.denoising_draws if "denoising" in parts else 0,
     }
 

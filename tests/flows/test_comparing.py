@@ -118,6 +118,8 @@ def test_a_child_flow_run_makes_a_lost_shard_of_a_comparison(
     (("miniature", "--set", "train.lr=1"), "only evaluation.* and execution.* are part of a comparison"),
     (("miniature", "--set", "evaluation.scorers=[alignment]"), "alignment is none of the published judges'"),
     (("no-run",), "no run 'no-run'"),
+    (("miniature", "--checkpoint", "newest"), "--checkpoint is for the models of a run"),
+    (("no-run", "--name", "x"), "--against, --name and --preset are for checkpoints"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(
     tmp_path: Path, arguments: tuple[str, ...], line: str, monkeypatch: pytest.MonkeyPatch
@@ -188,3 +190,34 @@ def test_the_evaluation_of_the_paper_is_what_a_comparison_takes(played: Played) 
     assert (evaluation.guidance_scale, evaluation.num_inference_steps, evaluation.seed) == (7.5, 50, 5775709)
     assert (evaluation.judges, evaluation.hps_version) == ("published", "v2.0")
     assert json.dumps(evaluation.benchmarks) == '["pickapic_test"]'
+
+
+def test_other_questions_about_a_checkpoint_have_comparisons_of_their_own(tmp_path: Path, played: Played) -> None:
+    from flows.comparing import comparison_config
+    from flows.requests import Model
+
+    one, two = (Model(f"model-0{i}", "m", played.root, str(i) * 64) for i in range(2))
+    asked = [([one], ["a.txt"]), ([one], ["b.txt"]), ([two, one], ["a.txt"]), ([one], ["a.txt"])]
+    names = [comparison_config(models, files, None, "miniature", [], "runs").run.name for models, files in asked]
+    assert len(set(names)) == 3
+    assert names[0] == names[3]
+
+
+def test_a_name_that_is_taken_says_how_to_choose_another(tmp_path: Path, prompts: Path) -> None:
+    given = ("evaluate", "miniature", "--benchmark", str(prompts), "--preset", "miniature", "--name", "mine")
+    fast = ("--set", "evaluation.num_inference_steps=2")
+    assert type_in(tmp_path, *given, *fast).code == 0
+    line = type_in(tmp_path, *given, *fast, "--set", "evaluation.seed=1").line
+    assert "comparison 'mine' stands with other checkpoints, settings or code" in line
+    assert "evaluation.seed: 5775709 -> 1" in line
+    assert line.endswith("choose another --name")
+
+
+def test_prompts_of_a_comparison_stay_though_their_file_changes(tmp_path: Path) -> None:
+    file = tmp_path / "p.txt"
+    file.write_text("fox\ncat\n")
+    settings = ["evaluation.num_inference_steps=2", "evaluation.diversity_prompts=0"]
+    given = {"benchmarks": [str(file)], "preset": "miniature", "settings": settings, "name": "kept"}
+    assert compare(tmp_path / "runs", "miniature", **given)[0] == "2 images scored; kept"
+    file.write_text("another\n")
+    assert compare(tmp_path / "runs", "miniature", **given)[0] == "nothing to do: 0 images; kept"

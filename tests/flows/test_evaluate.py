@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flows.entering import only_one
 from spin.core.errors import ConfigError
 from spin.core.layout import RunsRoot
 from spin.core.nights import read_nights
@@ -99,3 +100,31 @@ def test_evaluations_that_are_not_kept_leave_the_history_alone(copy: Callable[[]
 def test_an_unknown_checkpoint_names_those_that_exist(played: Played) -> None:
     with pytest.raises(ConfigError, match=r"no model 'iteration-09'.*base, sft, iteration-01, iteration-02"):
         evaluate(played.root, checkpoint="iteration-09")
+
+
+def test_an_evaluation_with_other_settings_leaves_the_runs_own_in_its_record(copy: Callable[[], Played]) -> None:
+    root = copy().root
+    before = RunsRoot(root).run("tiny").record.read_bytes()
+    _, scores = evaluate(root, run="tiny", benchmarks=["test"], settings=["evaluation.prompts=3"])
+    assert [row.label for row in scores] == ["data", "base", "SFT", "SPIN 1", "SPIN 2"]
+    assert RunsRoot(root).run("tiny").record.read_bytes() == before
+
+
+def test_scores_are_told_though_the_run_goes_on_meanwhile(copy: Callable[[], Played]) -> None:
+    root = copy().root
+    folder = RunsRoot(root).run("tiny")
+    before = folder.record.read_bytes()
+    with only_one(folder):
+        message, scores = evaluate(root, run="tiny", benchmarks=["validation"])
+    assert (message[:16], len(scores)) == ("40 images scored", 5)
+    assert folder.record.read_bytes() == before
+
+
+def test_a_setting_of_an_evaluation_is_laid_over_the_runs_own_config(played: Played) -> None:
+    from flows.past_run import PastRun
+
+    past = PastRun.open(str(played.root), "tiny", ["evaluation.judges=published", "evaluation.scorers=[pickscore]"])
+    assert past.requests.config.evaluation.scorers == ("pickscore",)
+    assert past.requests.config.train == played.config.train
+    with pytest.raises(ConfigError, match="alignment is none of the published judges'"):
+        PastRun.open(str(played.root), "tiny", ["evaluation.judges=published", "evaluation.scorers=[alignment]"])
