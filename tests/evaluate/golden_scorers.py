@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from spin.evaluate.scorer import Scorer
 FOLDER = Path(__file__).parents[1] / "data" / "goldens"
 
 
+@cache
 def goldens() -> Goldens:
     return Goldens.open(FOLDER)
 

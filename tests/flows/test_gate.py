@@ -68,6 +68,7 @@ def test_rules_that_do_not_all_hold_stop_the_run_and_the_best_that_they_saw_is_n
     assert record["stopped"]["best"] == "base"
 
 
+@pytest.mark.slow
 def test_where_nobody_can_be_asked_the_default_is_taken_with_a_warning(tmp_path: Path) -> None:
     overrides = (*TINY, "sft.steps=0", "gate.mode=person", "gate.default=stop", "run.name=alone")
     answer = start_script(tmp_path, "demo", *(word for text in overrides for word in ("--set", text)))

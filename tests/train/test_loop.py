@@ -55,6 +55,7 @@ def test_the_first_step_is_where_policy_and_opponent_agree(make_request: MakeReq
     assert row["generated_mse"] == row["generated_mse_opponent"]
 
 
+@pytest.mark.slow
 def test_every_micro_batch_gives_the_same_losses(make_request: MakeRequest) -> None:
     losses = []
     for micro in (1, 2, 4, 8):

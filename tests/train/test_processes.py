@@ -144,6 +144,7 @@ def test_one_process_goes_on_from_the_state_of_two(
     assert losses(request) == pytest.approx(losses(one), abs=1e-5, rel=0)
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_from_the_state_of_one_in_supervised_training_too(world: World, tmp_path: Path) -> None:
     settings = {**SUPERVISED, "lr": 3e-4, "ema_decay": 0.9, "micro_batch_size": 3, "steps": 6, "state_every_steps": 2}
     alone = world.train_request(StageFolder(tmp_path / "alone" / "sft"), settings=settings)
