@@ -84,6 +84,14 @@ class Scores:
     noted: int = 0  # rows that are new in the history of the nights
 
 
+@dataclass(frozen=True)
+class _Numbers:
+    """What stands of one evaluation: a value per prompt of each scorer, by its protocol, and the mean of everything."""
+
+    values: dict[str, list[float]]
+    means: dict[str, float]
+
+
 def _title(given: dict[str, Any]) -> str:
     return f"evaluate {given.get('run') or 'newest run'} {given.get('checkpoint') or 'all'}"
 
@@ -125,9 +133,10 @@ def score_models(
             continue
         result = executor.evaluate(asked, model)
         request = past.requests.evaluate(asked, model)
-        noted = 0 if model is None or not keep else _note(past, model, request)
+        numbers = _numbers(past, request)
+        noted = 0 if model is None or not keep else _note(past, model, request, numbers)
         name, label = ("data", "data") if model is None else (model.name, model.label)
-        yield Scores(name, label, request.benchmark, _means(past, request), result.images_scored, result.folder, noted)
+        yield Scores(name, label, request.benchmark, numbers.means, result.images_scored, result.folder, noted)
 
 
 def _note_in_record(past: PastRun, found: Sequence[Scores]) -> None:
@@ -174,22 +183,22 @@ def _done(found: Sequence[Scores]) -> str:
     return "nothing to do: 0 images" + (f", {noted} standing scores added to the history" if noted else "")
 
 
-def _note(past: PastRun, model: Model, request: EvaluateRequest) -> int:
+def _note(past: PastRun, model: Model, request: EvaluateRequest, numbers: _Numbers) -> int:
     """Add an evaluation to the history unless it is there, whoever scored it: mostly the run itself did."""
     config = evaluation_folder(request).path.name
     wanted = (past.requests.config.run.name, request.benchmark, request.protocol, config)
     if any((row.series, row.checkpoint) == (wanted, model.digest) for row in read_nights(past.requests.root)):
         return 0
-    rows = list(_nights(past, model, request, config))
+    rows = list(_nights(past, model, request, numbers, config))
     append_nights(past.requests.root, rows)
     return len(rows)
 
 
-def _nights(past: PastRun, model: Model, request: EvaluateRequest, config: str) -> Iterator[Night]:
+def _nights(past: PastRun, model: Model, request: EvaluateRequest, numbers: _Numbers, config: str) -> Iterator[Night]:
     """Rows of the history: one for each number of an evaluation."""
-    now = datetime.now(UTC)
-    values = _values(past, request)
-    for name, mean in _means(past, request).items():
+    now, values = datetime.now(UTC), numbers.values
+    pictures = picture_count(request, range(shard_count(request)))
+    for name, mean in numbers.means.items():
         interval = mean_interval(values[name], seed=0) if name in values else None
         yield Night(
             night=night_of(now, past.requests.config.nightly.timezone),
@@ -204,25 +213,20 @@ def _nights(past: PastRun, model: Model, request: EvaluateRequest, config: str) 
             mean=mean,
             low=None if interval is None else interval.low,
             high=None if interval is None else interval.high,
-            images=len(values[name]) if name in values else picture_count(request, range(shard_count(request))),
+            images=len(values[name]) if name in values else pictures,
             config=config,
         )
 
 
-def _values(past: PastRun, request: EvaluateRequest) -> dict[str, list[float]]:
-    """One value per prompt of each scorer, by the evaluation's protocol."""
+def _numbers(past: PastRun, request: EvaluateRequest) -> _Numbers:
     found = read_evaluation(evaluation_folder(request), past.requests.root)
-    values = values_by_prompt(found, judges_of(found.scores))
-    return {name: list(by_prompt.values()) for name, by_prompt in values.items() if by_prompt}
-
-
-def _means(past: PastRun, request: EvaluateRequest) -> dict[str, float]:
-    found = read_evaluation(evaluation_folder(request), past.requests.root)
-    means = {name: _mean(values) for name, values in _values(past, request).items()}
+    by_scorer = values_by_prompt(found, judges_of(found.scores))
+    values = {name: list(by_prompt.values()) for name, by_prompt in by_scorer.items() if by_prompt}
+    means = {name: _mean(of_prompts) for name, of_prompts in values.items()}
     means |= found.set_metrics
     if is_measured(request):
         means["denoising"] = _mean([error for _, error in found.denoising.values()])
-    return means
+    return _Numbers(values, means)
 
 
 def _mean(values: Sequence[float]) -> float:

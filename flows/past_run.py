@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.asking import Asked
-from flows.requests import Model, Requests
+from flows.requests import Model, Requests, ask_once
 from spin.core.config import Config, load_config
 from spin.core.config_identity import config_to_json
 from spin.core.config_rules import check_run_name
@@ -74,9 +74,7 @@ class PastRun:
     def asked(self, benchmark: str | None) -> Asked:
         """The prompts of a benchmark; of the first one of the config where none is named."""
         first = self.requests.config.evaluation.benchmarks[0]
-        known: dict[str, str] = self.record.get("prompt_sets") or {}
-        wanted = known.get(benchmark or first, benchmark or first)
-        return self.requests.asked(wanted, lambda: self.prepared, Path(self.record["base"]["path"]))
+        return ask_once(self.requests, self.record, benchmark or first, lambda: self.prepared)
 
     @property
     def models(self) -> list[Model]:

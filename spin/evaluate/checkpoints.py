@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
-import json
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -24,7 +23,7 @@ from spin.evaluate.image_reward import ImageReward, read_vocabulary
 from spin.evaluate.pickscore import PickScore
 from spin.evaluate.pins import WeightFile, judge_version, pinned_sha256, weight_files
 from spin.evaluate.scorer import DEFAULT, Options, Scorer
-from spin.evaluate.weights import load_state, require_sha256
+from spin.evaluate.weights import load_state, read_json, require_sha256
 
 # BLIP's ViT-L/16 as the reference builds it; timm's epsilon, not transformers' default.
 BLIP_VISION: Final = {
@@ -54,26 +53,18 @@ class Checkpoint:
         return path
 
     def json(self, name: str) -> dict[str, Any]:
-        return _read_json(self.fetch(name))
+        return read_json(self.fetch(name), fix="fetch it again")
 
     def json_beside(self, name: str, default: Mapping[str, Any]) -> Mapping[str, Any]:
         """A config of pins.BESIDE, where the folder has it."""
         path = None if self.folder is None else self.folder / self.judge / name
-        return _read_json(path) if path is not None and path.exists() else default
+        return read_json(path, fix="fetch it again") if path is not None and path.exists() else default
 
     def state(self, name: str) -> dict[str, Any]:
         return load_state(self.fetch(name))
 
     def _file(self, name: str) -> WeightFile:
         return next(f for f in weight_files(self.judge, hps_version=self.hps_version) if f.name == name)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"cannot be read: {error}", where=str(path), fix="fetch it again") from error
-    return found
 
 
 def fetch(file: WeightFile, folder: Path | None) -> Path:

@@ -8,7 +8,6 @@ The folder says everything itself: pictures, prompts, weights, widths and number
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +24,10 @@ from spin.evaluate.hpsv2 import HPSv2
 from spin.evaluate.image_reward import ImageReward, read_vocabulary
 from spin.evaluate.pickscore import PickScore
 from spin.evaluate.scorer import Scorer
-from spin.evaluate.weights import load_state
+from spin.evaluate.weights import load_state, read_json
 
 Scores = npt.NDArray[np.float64]  # (prompts, images); NaN where the reference itself fails
+_FIX: Final = "name a folder of goldens"
 TOLERANCES: Final[Mapping[str, float]] = {  # absolute
     "pickscore": 1e-3, "hpsv2": 1e-5, "hpsv2 without antialias": 1e-5, "image_reward": 1e-3, "aesthetic": 1e-4,
 }  # fmt: skip
@@ -44,7 +44,7 @@ class Goldens:
 
     @classmethod
     def open(cls, folder: Path) -> Goldens:
-        inputs = _read_json(folder / "inputs.json")
+        inputs = read_json(folder / "inputs.json", fix=_FIX)
         files = [folder / "images" / entry["file"] for entry in inputs["images"]]
         return cls(
             folder,
@@ -54,7 +54,7 @@ class Goldens:
         )
 
     def config(self, scorer: str, name: str) -> dict[str, Any]:
-        return _read_json(self.folder / scorer / f"{name}.json")
+        return read_json(self.folder / scorer / f"{name}.json", fix=_FIX)
 
     def state(self, scorer: str, name: str) -> dict[str, Any]:
         return load_state(self.folder / scorer / f"{name}.safetensors.gz")
@@ -153,14 +153,6 @@ def _open_image(path: Path) -> Image.Image:
             return image.copy()
     except OSError as error:
         raise ArtifactError(f"is no picture: {error}", where=str(path), fix="restore the folder of goldens") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"cannot be read: {error}", where=str(path), fix="name a folder of goldens") from error
-    return found
 
 
 if __name__ == "__main__":

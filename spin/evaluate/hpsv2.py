@@ -31,6 +31,7 @@ class HPSv2(Scorer):
     """
 
     name = "hpsv2"
+    text: Remembered
 
     def __init__(
         self, config: Mapping[str, Any], state: Mapping[str, Tensor], options: Options = DEFAULT, *,
@@ -43,10 +44,6 @@ class HPSv2(Scorer):
         self.model = load_into(model, state, self.name).to(self.device, self.dtype)
         self.tokenizer = SimpleTokenizer(context_length=text.context_length)
         self.text = Remembered(self._encode)
-
-    @torch.inference_mode()
-    def expect(self, prompts: Sequence[str]) -> None:
-        self.text.know(prompts)
 
     @torch.inference_mode()
     def judge(self, pixels: Tensor, prompts: Sequence[str]) -> Judgement:

@@ -38,8 +38,8 @@ def panel_of(request: EvaluateRequest) -> Panel:
 def needed(request: EvaluateRequest) -> tuple[str, ...]:
     """The judges that are asked, some of them for their vectors only."""
     names = [name for name in request.scorers if name in JUDGES[request.judges]]
-    if embedder(request) is not None:
-        names.append(str(embedder(request)))
+    if (by := embedder(request)) is not None:
+        names.append(by)
     if set(request.scorers) & set(SET_METRICS):
         names.append(FEATURES)
     return tuple(dict.fromkeys(names))

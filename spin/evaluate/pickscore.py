@@ -31,6 +31,7 @@ class PickScore(Scorer):
     """
 
     name = "pickscore"
+    text: Remembered
 
     def __init__(self, config: Mapping[str, Any], state: Mapping[str, Tensor], options: Options = DEFAULT) -> None:
         super().__init__(rgb_then_floor_crop, options)
@@ -40,10 +41,6 @@ class PickScore(Scorer):
         self.scale = state["logit_scale"].float().exp().item()
         self.tokenizer = clip_tokenizer()
         self.text = Remembered(self._encode)
-
-    @torch.inference_mode()
-    def expect(self, prompts: Sequence[str]) -> None:
-        self.text.know(prompts)
 
     @torch.inference_mode()
     def judge(self, pixels: Tensor, prompts: Sequence[str]) -> Judgement:

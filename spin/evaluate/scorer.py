@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from spin.diffusion.remembering import Remembered
+
 Preparation = Callable[[Image.Image], Tensor]  # a picture of any mode and size -> (3, H, W) float32
 Setting = str | bool
 
@@ -45,6 +47,7 @@ class Scorer(ABC):
 
     name: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
+    text: Remembered | None = None  # of judges whose features of a prompt do not depend on the picture
 
     def __init__(self, prepare: Preparation, options: Options, **settings: Setting) -> None:
         self.prepare, self.settings, self.version = prepare, settings, options.version
@@ -54,8 +57,11 @@ class Scorer(ABC):
     def judge(self, pixels: Tensor, prompts: Sequence[str]) -> Judgement:
         """Judge prepared pictures, (B, 3, H, W) float32 on any device, each under its own prompt."""
 
-    def expect(self, prompts: Sequence[str]) -> None:  # noqa: B027  most judges have nothing to make
+    @torch.inference_mode()
+    def expect(self, prompts: Sequence[str]) -> None:
         """Hear of prompts that will be asked: what is a function of the prompt alone is made at once."""
+        if self.text is not None:
+            self.text.know(prompts)
 
     @torch.inference_mode()
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Tensor:

@@ -125,7 +125,7 @@ def artifacts_of(folder: EvaluationFolder) -> Iterator[Path]:
     """Every file of an evaluation as the numbers of its whole set tell; before they are there, what has begun."""
     manifest = read_manifest(folder.set_metrics)
     if manifest is None:
-        yield from (path for path in sorted(folder.path.rglob("*.parquet")))
+        yield from sorted(folder.path.rglob("*.parquet"))
         yield folder.set_metrics
         return
     settings = manifest.identity["settings"]

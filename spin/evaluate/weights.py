@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import pickle
 import zlib
 from collections.abc import Mapping
@@ -43,6 +44,15 @@ def load_state(path: Path) -> dict[str, Any]:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
         problem = f"cannot be read as weights ({path.stat().st_size} bytes): {reason}"
         raise ArtifactError(problem, where=str(path), fix="delete it; it is fetched again") from error
+
+
+def read_json(path: Path, *, fix: str) -> dict[str, Any]:
+    """A config that lies beside weights; `fix` is the way out of one that cannot be read."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"cannot be read: {error}", where=str(path), fix=fix) from error
+    return found
 
 
 def load_into(model: Module, state: Mapping[str, Tensor], name: str) -> Module:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from spin.core.layout import EvaluationFolder, RunsRoot
 from spin.core.plan import identity_hash
 from spin.miniature.renderer import render
 from spin.miniature.world import split_attributes
+from spin.report.request import ReportRequest
+from spin.report.room import run
 
 PROMPTS = 16
 SEED = 5775709
@@ -269,3 +272,19 @@ def finished_run(tmp_path_factory):
     builder = RunBuilder(tmp_path_factory.mktemp("finished") / "runs")
     builder.build()
     return builder
+
+
+def report(builder):
+    result = run(ReportRequest(builder.root, builder.name))
+    return result, result.page.read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    builder = RunBuilder(tmp_path_factory.mktemp("report") / "runs")
+    builder.build()
+    return (*report(builder), builder)
+
+
+def sections(page):
+    return re.findall(r'<section id="(\w+)"', page)

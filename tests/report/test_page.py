@@ -4,27 +4,8 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
-import pytest
 
-from spin.report.request import ReportRequest
-from spin.report.room import run
-from tests.report.conftest import PAPER, RunBuilder
-
-
-def report(builder):
-    result = run(ReportRequest(builder.root, builder.name))
-    return result, result.page.read_text("utf-8")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    builder = RunBuilder(tmp_path_factory.mktemp("report") / "runs")
-    builder.build()
-    return (*report(builder), builder)
-
-
-def sections(page):
-    return re.findall(r'<section id="(\w+)"', page)
+from tests.report.conftest import PAPER, report, sections
 
 
 class Balance(HTMLParser):

@@ -1,7 +1,6 @@
 """The report from the outside: files in, page and numbers out."""
 
 import hashlib
-import re
 import shutil
 import subprocess
 import sys
@@ -16,23 +15,7 @@ from spin.core.layout import RunsRoot
 from spin.core.requests import from_json, to_json
 from spin.report.request import ReportRequest, ReportResult
 from spin.report.room import replace_file, run
-from tests.report.conftest import RunBuilder
-
-
-def report(builder):
-    result = run(ReportRequest(builder.root, builder.name))
-    return result, result.page.read_text("utf-8")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    builder = RunBuilder(tmp_path_factory.mktemp("report") / "runs")
-    builder.build()
-    return (*report(builder), builder)
-
-
-def sections(page):
-    return re.findall(r'<section id="(\w+)"', page)
+from tests.report.conftest import RunBuilder, report, sections
 
 
 def test_equal_inputs_give_equal_bytes(finished, tmp_path):
