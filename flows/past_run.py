@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flows.asking import Asked
 from flows.requests import Model, Requests, ask_once
+from flows.rounds import Round, noted_round
 from spin.core.config import Config, load_config
 from spin.core.config_identity import config_to_json
 from spin.core.config_rules import check_run_name
@@ -82,13 +83,9 @@ class PastRun:
         stages = [stage for stage in self.record["stages"] if stage.get("digest")]
         return [Model(s["name"], s["label"], self.requests.root.path / s["checkpoint"], s["digest"]) for s in stages]
 
-    def opponent_of(self, iteration: int) -> Model:
-        """The model that an iteration was planned with: the previous one, the SFT start or the base."""
-        digest = self.plan_of(iteration).parent_digest
-        for model in self.models:
-            if model.digest == digest:
-                return model
-        raise ConfigError(f"run {self.record['run']!r} has no model {digest[:12]} any more", fix="run it again")
+    def round_of(self, iteration: int) -> Round:
+        """Who plays an iteration that was begun."""
+        return noted_round(self.record, self.requests.folder.iteration(iteration), self.models)
 
     def model(self, name: str) -> Model | None:
         """A model by its stage's name or its label; None for `data`, the real held-out images."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class Model:
     """A model of the run: what the report calls it, its folder and its digest."""
 
     name: str  # base, sft, iteration-01, ...
-    label: str  # base, SFT, SPIN 1, ...
+    label: str  # base, SFT, SPIN 1, DPO, ...
     folder: Path
     digest: str
 
@@ -60,6 +60,11 @@ class Requests:
         return tuple(name for name in found if name not in ("attributes", *SET_METRICS))
 
     @property
+    def labelled(self) -> bool:
+        """Whether the losers are the data's own: nothing is planned and nothing sampled."""
+        return self.config.train.losers == "labelled"
+
+    @property
     def inline(self) -> bool:
         room = self.config.execution.room
         return self.device == "cpu" if room == "auto" else room == "inline"
@@ -79,6 +84,8 @@ class Requests:
             path=Path(data.path).expanduser().absolute() if data.path else None,
             image_column=data.image_column,
             caption_column=data.caption_column,
+            loser_column=data.loser_column,
+            losers=self.labelled and self.config.iterations > 0,
             target=data.target,
             rows=data.rows,
             held_out_share=data.held_out_share,
@@ -135,8 +142,9 @@ class Requests:
             mix_classes=execution.mix_classes,
         )
 
-    def train_iteration(self, iteration: int, prepared: PrepareResult, opponent: Model) -> TrainRequest:
-        return self._train(self.folder.iteration(iteration), self.spin_settings(iteration), prepared, opponent)
+    def train_iteration(self, iteration: int, prepared: PrepareResult, start: Model) -> TrainRequest:
+        request = self._train(self.folder.iteration(iteration), self.spin_settings(iteration), prepared, start)
+        return replace(request, losers=RealCache(prepared.real).losers, draws=1) if self.labelled else request
 
     def train_sft(self, prepared: PrepareResult, base: Model) -> TrainRequest:
         return self._train(self.folder.sft, self.sft_settings(), prepared, base)

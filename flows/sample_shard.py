@@ -61,7 +61,7 @@ def make_shards(past: PastRun, iteration: int, shards: list[int], check_images: 
     for shard in shards:
         if not 0 <= shard < count:
             raise ConfigError(f"iteration {iteration} has no shard {shard}", fix=f"name one from 0 to {count - 1}")
-    return draw(past.requests, iteration, shards, past.prepared, past.opponent_of(iteration), check_images)
+    return draw(past.requests, iteration, shards, past.prepared, past.round_of(iteration).opponent, check_images)
 
 
 def _told(results: list[SampleResult]) -> str:

@@ -21,8 +21,10 @@ from flows.forms import Advanced, config_of, filled
 from flows.gate import pass_gate
 from flows.naming import named, tag_run
 from flows.requests import Model, Requests, ask_once
+from flows.rounds import Round, note_round
 from spin.core.config_identity import config_to_json
 from spin.core.errors import ConfigError
+from spin.core.labels import iteration_label
 from spin.core.layout import EvaluationFolder, RealCache, StageFolder
 from spin.core.plan import Plan
 from spin.core.record import Record, note_evaluation, open_record, relative
@@ -158,7 +160,8 @@ def prepare_run(requests: Requests) -> tuple[RunState, Model]:
     }
     state = RunState(requests, executor, record, prepared)
     cache = RealCache(prepared.real)
-    state.spent("data", "prepare", (cache.latents, cache.text, cache.held_out_images))
+    encoded = (cache.latents, cache.text, cache.held_out_images, *((cache.losers,) if requests.labelled else ()))
+    state.spent("data", "prepare", encoded)
     base = Model("base", "base", folder, digest)
     _note_model(state, base, opponent=None)
     write_down(requests.folder, record)
@@ -191,20 +194,30 @@ def supervised_start(state: RunState, base: Model) -> Model:
 
 
 @flow(name="self-play iteration", flow_run_name="k={number}", persist_result=False, validate_parameters=False)
-def iteration(state: RunState, number: int, opponent: Model) -> Model:
-    """One round of self-play: the opponent's images, a training against them, an evaluation."""
+def iteration(state: RunState, number: int, start: Model) -> Model:
+    """One round: the opponent's images, unless the data brings losers; a training against them; an evaluation."""
     requests, prepared = state.requests, state.prepared
-    stage = requests.folder.iteration(number)
-    written: Plan = plan(stage, **requests.plan(number, prepared, opponent))
-    state.totals.images_sampled += state.executor.sample(number, prepared, opponent)
-    state.spent(stage.name, "sample", (stage.samples(shard) for shard in range(written.shards)))
-    request = requests.train_iteration(number, prepared, opponent)
+    stage, players = requests.folder.iteration(number), Round(start, start)
+    note_round(state.record, stage, players)
+    write_down(requests.folder, state.record)  # workers start from it
+    samples = None if requests.labelled else draw_opponent(state, number, players.opponent)
+    request = requests.train_iteration(number, prepared, players.start)
     trained = state.executor.train(request, f"k={number}")
-    model = Model(stage.name, f"SPIN {number}", trained.checkpoint, trained.digest)
-    state.stage(stage.name)["samples"] = {"images": written.images, "plan_hash": written.plan_hash}
-    _note_training(state, model, opponent, request, trained)
+    label = iteration_label(number, labelled=requests.labelled, iterations=requests.config.iterations)
+    model = Model(stage.name, label, trained.checkpoint, trained.digest)
+    state.stage(stage.name)["samples"] = samples
+    _note_training(state, model, players.opponent, request, trained)
     evaluate_model(state, model)
     return model
+
+
+def draw_opponent(state: RunState, number: int, opponent: Model) -> dict[str, Any]:
+    """Plan and sample the opponent's images; what the record keeps of them."""
+    stage = state.requests.folder.iteration(number)
+    written: Plan = plan(stage, **state.requests.plan(number, state.prepared, opponent))
+    state.totals.images_sampled += state.executor.sample(number, state.prepared, opponent)
+    state.spent(stage.name, "sample", (stage.samples(shard) for shard in range(written.shards)))
+    return {"images": written.images, "plan_hash": written.plan_hash}
 
 
 def evaluate_model(state: RunState, model: Model | None) -> None:
@@ -245,8 +258,8 @@ def _note_model(state: RunState, model: Model, *, opponent: Model | None) -> Non
         state.stage(model.name).setdefault(name, None)
 
 
-def _note_training(state: RunState, model: Model, start: Model, request: TrainRequest, trained: TrainResult) -> None:
-    _note_model(state, model, opponent=start)
+def _note_training(state: RunState, model: Model, opponent: Model, request: TrainRequest, trained: TrainResult) -> None:
+    _note_model(state, model, opponent=opponent)
     stage = StageFolder(request.stage)
     state.stage(model.name)["training"] = {
         "steps": request.settings.steps,

@@ -38,15 +38,17 @@ def print_status(root: Path, run: str, *, verify: bool) -> bool:
 def expected_artifacts(folder: RunFolder) -> Iterator[Path]:
     """What the finished run has, in the order of the pipeline."""
     record, config = read_record(folder), recorded_config(folder)
+    labelled = config.train.losers == "labelled" and config.iterations > 0
     yield from (folder.prompts, folder.quarantine)
     if "real" in record:
         real = RealCache(folder.root.path / record["real"])
-        yield from (real.latents, real.text, real.held_out_images)
+        yield from (real.latents, real.text, real.held_out_images, *((real.losers,) if labelled else ()))
     if config.sft.steps:
         yield from (folder.sft.training_log, folder.sft.held_out_log, folder.sft.checkpoint(config.sft.steps))
     for number in range(1, config.iterations + 1):
         stage = folder.iteration(number)
-        yield from (stage.plan, stage.plan_rows)
+        if not labelled:
+            yield from (stage.plan, stage.plan_rows)
         if is_intact(stage.plan) and is_intact(stage.plan_rows):
             yield from (stage.samples(shard) for shard in range(read_plan(stage).shards))
         yield from (stage.training_log, stage.held_out_log, stage.checkpoint(config.train.at(number).steps))

@@ -42,6 +42,8 @@ _PARTNERS: Final[Mapping[KeyPath, KeyPath]] = {
     ("train", "steps"): ("iterations",),
     ("data", "path"): ("data", "source"),
     ("data", "target"): ("data", "source"),
+    ("data", "loser_column"): ("data", "source"),
+    ("train", "losers"): ("data", "target"),
     ("gate", "metric"): ("evaluation", "scorers"),
 }
 

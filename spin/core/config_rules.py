@@ -112,6 +112,7 @@ def broken_rules(tree: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
                 broken.append((("train", name), f"{problem}; give {iterations}, or one number for all"))
     if isinstance(data, Mapping):
         broken += _broken_data_rules(data)
+    broken += _broken_loser_rules(train, data)
     return broken + _broken_scorer_rules(tree) + _broken_gate_rules(tree)
 
 
@@ -142,11 +143,25 @@ def _broken_gate_rules(tree: Mapping[str, Any]) -> list[tuple[tuple[str, ...], s
     return [(("gate", "metric"), f"{metric} does not judge this run; name one of evaluation.scorers, or auto")]
 
 
+def _broken_loser_rules(train: object, data: object) -> list[tuple[tuple[str, ...], str]]:
+    """Labelled losers must come with the data: known before anything is prepared, sampled or trained."""
+    if not (isinstance(train, Mapping) and isinstance(data, Mapping)) or train.get("losers") != "labelled":
+        return []
+    key = ("train", "losers")
+    if data.get("source") == "miniature" and data.get("target") == "clean":
+        return [(key, "labelled has no losers with data.target clean; set data.target to winners")]
+    if data.get("source") in ("imagefolder", "parquet") and data.get("loser_column") is None:
+        return [(key, "labelled needs losers; set data.loser_column to the column that holds them")]
+    return []
+
+
 def _broken_data_rules(data: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
     source, path = data.get("source"), data.get("path")
     if source == "miniature" and path is not None:
         return [(("data", "path"), "has no use with data.source miniature; set data.source to imagefolder or parquet")]
     broken: list[tuple[tuple[str, ...], str]] = []
+    if source == "miniature" and data.get("loser_column") is not None:
+        broken.append((("data", "loser_column"), "has no use with data.source miniature, whose winners bring losers"))
     if source in ("imagefolder", "parquet"):
         if path is None:
             broken.append(

@@ -70,6 +70,11 @@ class DataConfig(Section):
     path: Name | None = setting(None, "folder or file of your own pictures, else null", source=CHOSEN)
     image_column: Name = setting("image", "column with the pictures", source="the datasets library's imagefolder")
     caption_column: Name = setting("text", "column with the captions", source="the datasets library's usual name")
+    loser_column: Name | None = setting(
+        None,
+        "column with the dispreferred picture of each caption; rows without one are left out; null for none",
+        source=CHOSEN,
+    )
     target: Literal["winners", "clean"] = setting(
         "winners",
         "real images of the miniature: best of three draws (winners) or faultless ones (clean); miniature only",
@@ -179,6 +184,11 @@ class IterationTraining:
 class TrainConfig(Section):
     """One iteration of self-play; beta, lr and steps are one value for all iterations, or a list with one for each."""
 
+    losers: Literal["generated", "labelled"] = setting(
+        "generated",
+        "which pictures lose: the opponent's own, or labelled ones of the data (Diffusion-DPO)",
+        source=PAPER,
+    )
     link: Literal["logistic", "hinge", "correlation"] = setting("logistic", "convex loss of the margin", source=PAPER)
     noise: Literal["shared", "independent"] = setting(
         "shared", "one noise for real and generated, or one each (the paper, literally)", source=DPO_CODE

@@ -176,6 +176,11 @@ class RealCache:
         return self.path / "text.parquet"
 
     @property
+    def losers(self) -> Path:
+        """The dispreferred pictures of the train rows; there only where a run was trained on them."""
+        return self.path / "losers.parquet"
+
+    @property
     def held_out_images(self) -> Path:
         return self.path / "held-out.parquet"
 

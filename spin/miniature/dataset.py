@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from spin.core.plan import seed_of
 from spin.miniature.renderer import Pixels, render
@@ -40,9 +41,14 @@ class TargetPicture:
 
 def target_pictures(target: Target, *, train_rows: int | None = None) -> Iterator[TargetPicture]:
     """All pictures in the order train, validation, test; `train_rows` keeps the first of the 384 train rows."""
-    for split in SPLITS:
-        for said in split_attributes(split)[: train_rows if split == "train" else None]:
-            yield draw_picture(said, split=split, target=target)
+    for said, split in _captions(train_rows):
+        yield draw_picture(said, split=split, target=target)
+
+
+def loser_pictures(*, train_rows: int | None = None) -> Iterator[TargetPicture]:
+    """The loser of each winner, in the same order."""
+    for said, split in _captions(train_rows):
+        yield draw_loser(said, split=split)
 
 
 def draw_picture(said: Attributes, *, split: Split, target: Target) -> TargetPicture:
@@ -51,13 +57,26 @@ def draw_picture(said: Attributes, *, split: Split, target: Target) -> TargetPic
     winners: quality = max of three U(0, 0.9), mean 0.675; each attribute another one with 5 %
     clean:   quality = U(0.8, 1), mean 0.9; shown as said
     """
-    rng = np.random.Generator(np.random.Philox(seed_of("miniature data", DATA_SEED, said.caption)))
+    rng = _generator("miniature data", said)
     if target == "winners":
-        quality, shown = float(rng.uniform(0.0, 0.9, 3).max()), misdraw(said, WRONG_SHARE, rng)
+        quality, shown = float(_three_qualities(rng).max()), misdraw(said, WRONG_SHARE, rng)
     else:
         quality, shown = float(rng.uniform(0.8, 1.0)), said
     pixels = render([shown], np.array([quality]), rng)[0]
     return TargetPicture(said.caption, split, shown, quality, pixels)
+
+
+def draw_loser(said: Attributes, *, split: Split) -> TargetPicture:
+    """The dispreferred picture of a caption: one of the two draws that the winner was better than.
+
+    Mean quality 0.9 * 3/8 = 0.3375, the mean of the lower two of three U(0, 0.9); attributes wrong as a winner's. All
+    but the three qualities comes from a generator of its own, so the winners keep their pixels.
+    """
+    beaten = np.sort(_three_qualities(_generator("miniature data", said)))[:2]
+    rng = _generator("miniature loser", said)
+    quality = float(beaten[int(rng.integers(2))])
+    shown = misdraw(said, WRONG_SHARE, rng)
+    return TargetPicture(said.caption, split, shown, quality, render([shown], np.array([quality]), rng)[0])
 
 
 def clean_reference(captions: Sequence[str], *, copies: int = 4) -> Pixels:
@@ -76,3 +95,18 @@ def misdraw(said: Attributes, share: float, rng: np.random.Generator) -> Attribu
         if rng.random() < share:
             wrong[name] = others[int(rng.integers(len(others)))]
     return replace(said, **wrong)
+
+
+def _captions(train_rows: int | None) -> Iterator[tuple[Attributes, Split]]:
+    for split in SPLITS:
+        for said in split_attributes(split)[: train_rows if split == "train" else None]:
+            yield said, split
+
+
+def _generator(purpose: str, said: Attributes) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(seed_of(purpose, DATA_SEED, said.caption)))
+
+
+def _three_qualities(rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Of the three draws that a winner is the best of, (3,); the first that a caption's generator gives."""
+    return rng.uniform(0.0, 0.9, 3)

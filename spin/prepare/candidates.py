@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 NO_CAPTION: Final = "no caption"
+NO_LOSER: Final = "no loser"
 NOT_TEXT: Final = "caption not text"
 MISSING_FILE: Final = "missing file"
 DUPLICATE: Final = "duplicate"
@@ -14,8 +15,12 @@ DUPLICATE: Final = "duplicate"
 
 @dataclass(frozen=True)
 class Candidate:
-    """`read` gives the picture's bytes or raises Rejected; nothing is read before it is called."""
+    """`read` gives the picture's bytes or raises Rejected; nothing is read before it is called.
+
+    `read_loser` does the same for the dispreferred picture; None where the data is asked for none.
+    """
 
     origin: str
     read: Callable[[], bytes]
     caption: object
+    read_loser: Callable[[], bytes] | None = None

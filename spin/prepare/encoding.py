@@ -5,7 +5,7 @@ from __future__ import annotations
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -21,9 +21,9 @@ from spin.core.plan import padded_batches, prompt_hash
 from spin.core.schema import tensor_column, tensor_field
 from spin.diffusion.checkpoint import load_vae
 from spin.diffusion.text import PromptEncoder
-from spin.miniature.dataset import SPLITS
+from spin.miniature.world import Split
 from spin.prepare.picture_size import TEXT_BATCH, picture_batch
-from spin.prepare.rows import Pixels, TargetData
+from spin.prepare.rows import Pictures, Pixels, Row, TargetData
 
 Floats = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -33,16 +33,26 @@ _ROW_GROUP_BYTES: Final = 1 << 25
 
 @torch.no_grad()
 def write_latents(
-    path: Path, data: TargetData, *, size: int, base: Path, device: str, threads: int, progress: Progress
+    path: Path,
+    rows: Sequence[Row],
+    read: Pictures,
+    *,
+    splits: Set[Split],
+    size: int,
+    base: Path,
+    device: str,
+    threads: int,
+    progress: Progress,
 ) -> None:
-    """Write the VAE's posterior of every row, unscaled, in the order of prompts.parquet.
+    """Write the VAE's posterior of the rows of `splits`, unscaled, in the order of prompts.parquet.
 
-    Columns latent_mean and latent_log_variance, (C, h, w) float32 each. Pictures come in the order of the
+    Columns latent_mean and latent_log_variance, (C, h, w) float32 each. Pictures come from `read` in the order of the
     disk, in batches of one padded shape; their latents wait for their place in a nameless file.
     """
     torch.set_num_threads(threads)
-    vae, total = load_vae(base, device=device), len(data.rows)
-    pictures = data.pictures(size, frozenset(SPLITS))
+    vae, pictures = load_vae(base, device=device), read(size, splits)
+    ids = {number: row.sample_id for number, row in enumerate(rows) if row.split in splits}
+    place, total = {number: index for index, number in enumerate(ids)}, len(ids)
     with tempfile.TemporaryFile(dir=path.parent) as scratch:
         posteriors: Floats | None = None
         done = 0
@@ -51,11 +61,11 @@ def write_latents(
             if posteriors is None:
                 os.posix_fallocate(scratch.fileno(), 0, 4 * total * values[0].size)  # a full disk is told here
                 posteriors = np.memmap(scratch, np.float32, "w+", shape=(total, *values.shape[1:]))
-            posteriors[numbers] = values
+            posteriors[[place[number] for number in numbers]] = values
             done += len(chunk)
             progress(done, total)
         assert posteriors is not None
-        _write_posteriors(path, [row.sample_id for row in data.rows], posteriors)
+        _write_posteriors(path, list(ids.values()), posteriors)
 
 
 @torch.no_grad()

@@ -23,7 +23,9 @@ ACCEPTED: Final = (
 )
 
 
-def open_image_folder(folder: Path, *, image_column: str, caption_column: str) -> Callable[[], Iterator[Candidate]]:
+def open_image_folder(
+    folder: Path, *, image_column: str, caption_column: str, loser_column: str | None = None
+) -> Callable[[], Iterator[Candidate]]:
     """Check the folder at the door; the result reads its rows, as often as it is called.
 
     Where metadata files stand in the folder or below it, they alone say what belongs to the data.
@@ -34,7 +36,17 @@ def open_image_folder(folder: Path, *, image_column: str, caption_column: str) -
     if metadata:
         _refuse_two_in_one_folder(metadata)
         columns = [_file_column(file, image_column=image_column, caption_column=caption_column) for file in metadata]
-        return partial(_rows_of_metadata, folder, list(zip(metadata, columns, strict=True)), caption_column)
+        if loser_column is not None:
+            for file in metadata:
+                require_column(loser_column, metadata_columns(file), key="data.loser_column", where=file)
+        named = list(zip(metadata, columns, strict=True))
+        return partial(_rows_of_metadata, folder, named, caption_column, loser_column)
+    if loser_column is not None:
+        raise DataError(
+            f"no metadata file, so no column {loser_column!r}",
+            where=str(folder),
+            fix=f"add {' or '.join(METADATA_NAMES)} with columns file_name, text and {loser_column}",
+        )
     if not pictures:
         raise DataError(
             "holds no pictures", where=str(folder), fix=f"set data.path to a folder with pictures and {ACCEPTED}"
@@ -81,12 +93,15 @@ def _file_column(file: Path, *, image_column: str, caption_column: str) -> str:
     return image_column
 
 
-def _rows_of_metadata(folder: Path, metadata: Sequence[tuple[Path, str]], caption_column: str) -> Iterator[Candidate]:
+def _rows_of_metadata(
+    folder: Path, metadata: Sequence[tuple[Path, str]], caption_column: str, loser_column: str | None
+) -> Iterator[Candidate]:
     for file, file_column in metadata:
         name = file.relative_to(folder).as_posix()
         for number, record in read_metadata(file):
             read = partial(_read_named, file.parent, record.get(file_column))
-            yield Candidate(f"{name}:{number}", read, record.get(caption_column))
+            loser = None if loser_column is None else partial(_read_named, file.parent, record.get(loser_column))
+            yield Candidate(f"{name}:{number}", read, record.get(caption_column), loser)
 
 
 def _rows_of_text_files(folder: Path, pictures: Sequence[Path]) -> Iterator[Candidate]:

@@ -5,16 +5,17 @@ Nothing but names and captions stays in memory; user files are only ever opened 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from spin.core.errors import DataError
 from spin.core.rejecting import Rejected
 from spin.miniature.world import Split
-from spin.prepare.candidates import DUPLICATE, Candidate
+from spin.prepare.candidates import DUPLICATE, NO_LOSER, Candidate
 from spin.prepare.captions import clean_caption
 from spin.prepare.decoding import decode, fit
 from spin.prepare.image_folder import open_image_folder
@@ -24,6 +25,7 @@ MINIMUM_ROWS: Final = 8  # with fewer there is no held-out part worth the name
 
 OwnSource = Literal["imagefolder", "parquet"]
 Candidates = Callable[[], Iterator[Candidate]]
+ReadAgain = Callable[[Candidate, Row, int], Pixels]
 
 
 def read_own_data(
@@ -32,6 +34,7 @@ def read_own_data(
     source: OwnSource,
     image_column: str,
     caption_column: str,
+    loser_column: str | None = None,
     max_rows: int | None,
     held_out_share: float,
     max_image_pixels: int,
@@ -39,8 +42,9 @@ def read_own_data(
     """Judge the first `max_rows` rows; good ones are sorted by identity, bad ones stand as they were met."""
     if path is None:
         raise DataError(f"not set, but data.source is {source}", where="data.path", fix="set it to your pictures")
-    candidates = _open(path, source=source, image_column=image_column, caption_column=caption_column)
-    good: dict[str, tuple[str, str]] = {}  # sample id -> caption, origin
+    columns = {"image_column": image_column, "caption_column": caption_column, "loser_column": loser_column}
+    candidates = _open(path, source=source, columns=columns)
+    good: dict[str, tuple[str, str, str]] = {}  # sample id -> caption, origin, loser
     rejections: list[Rejection] = []
     for candidate in islice(candidates(), max_rows):
         try:
@@ -49,12 +53,16 @@ def read_own_data(
             if identity in good:
                 raise Rejected(DUPLICATE, f"same picture and caption as {good[identity][1]}")
             decode(content, max_image_pixels=max_image_pixels)
-            good[identity] = caption, candidate.origin
+            good[identity] = caption, candidate.origin, _judge_loser(candidate, max_image_pixels)
         except Rejected as error:
             rejections.append(Rejection(candidate.origin, error.reason, error.detail))
     splits = split_rows(list(good), held_out_share=held_out_share)
-    rows = [Row(name, good[name][0], splits[name], good[name][1]) for name in sorted(good)]
-    return TargetData(rows, rejections, partial(_pictures, path, candidates, rows, max_image_pixels))
+    rows = [Row(name, good[name][0], splits[name], *good[name][1:]) for name in sorted(good)]
+    winners, losers = (
+        partial(_pictures, path, candidates, rows, partial(read, path, max_image_pixels))
+        for read in (_read_again, _read_loser_again)
+    )
+    return TargetData(rows, rejections, winners, losers if loser_column is not None else None)
 
 
 def require_enough(rows: Sequence[Row], *, where: Path | None) -> None:
@@ -64,16 +72,28 @@ def require_enough(rows: Sequence[Row], *, where: Path | None) -> None:
         raise DataError(problem, where=str(where), fix=f"add pictures, or raise data.rows to {MINIMUM_ROWS} or more")
 
 
-def _open(path: Path, *, source: OwnSource, image_column: str, caption_column: str) -> Candidates:
+def _judge_loser(candidate: Candidate, max_image_pixels: int) -> str:
+    """sha256 of a loser that is a whole picture; empty where none is asked for."""
+    if candidate.read_loser is None:
+        return ""
+    try:
+        content = candidate.read_loser()
+        decode(content, max_image_pixels=max_image_pixels)
+    except Rejected as error:
+        raise Rejected(NO_LOSER, str(error)) from error
+    return hashlib.sha256(content).hexdigest()
+
+
+def _open(path: Path, *, source: OwnSource, columns: Mapping[str, Any]) -> Candidates:
     if source == "imagefolder":
-        return open_image_folder(path, image_column=image_column, caption_column=caption_column)
+        return open_image_folder(path, **columns)
     from spin.prepare.parquet_files import open_parquet_files  # `datasets` takes 1 s to import
 
-    return open_parquet_files(path, image_column=image_column, caption_column=caption_column)
+    return open_parquet_files(path, **columns)
 
 
 def _pictures(
-    path: Path, candidates: Candidates, rows: Sequence[Row], max_image_pixels: int, size: int, splits: Set[Split]
+    path: Path, candidates: Candidates, rows: Sequence[Row], read: ReadAgain, size: int, splits: Set[Split]
 ) -> Iterator[tuple[int, Pixels]]:
     """Pictures of the rows in `splits`, in the order of the disk."""
     wanted = {row.origin: number for number, row in enumerate(rows) if row.split in splits}
@@ -81,16 +101,27 @@ def _pictures(
         number = wanted.pop(candidate.origin, None)
         if number is None:
             continue
-        yield number, _read_again(path, candidate, rows[number], max_image_pixels, size)
+        yield number, read(candidate, rows[number], size)
         if not wanted:
             return
     raise _changed(path, next(iter(wanted)))
 
 
-def _read_again(path: Path, candidate: Candidate, row: Row, max_image_pixels: int, size: int) -> Pixels:
+def _read_again(path: Path, max_image_pixels: int, candidate: Candidate, row: Row, size: int) -> Pixels:
     try:
         content = candidate.read()
         if sample_id(content, clean_caption(candidate.caption)) != row.sample_id:
+            raise _changed(path, row.origin)
+        return fit(decode(content, max_image_pixels=max_image_pixels), size)
+    except Rejected as error:
+        raise _changed(path, row.origin) from error
+
+
+def _read_loser_again(path: Path, max_image_pixels: int, candidate: Candidate, row: Row, size: int) -> Pixels:
+    assert candidate.read_loser is not None
+    try:
+        content = candidate.read_loser()
+        if hashlib.sha256(content).hexdigest() != row.loser:
             raise _changed(path, row.origin)
         return fit(decode(content, max_image_pixels=max_image_pixels), size)
     except Rejected as error:

@@ -23,16 +23,22 @@ _TEXT_TYPES: Final = frozenset({pa.string(), pa.large_string(), pa.string_view()
 _BYTES_TYPES: Final = frozenset({pa.binary(), pa.large_binary(), pa.binary_view()})
 
 
-def open_parquet_files(path: Path, *, image_column: str, caption_column: str) -> Callable[[], Iterator[Candidate]]:
+def open_parquet_files(
+    path: Path, *, image_column: str, caption_column: str, loser_column: str | None = None
+) -> Callable[[], Iterator[Candidate]]:
     """Check all files at the door; the result reads their rows, as often as it is called."""
     files = _find(path)
     for file in files:
         schema = _read_schema(file)
         require_column(image_column, schema.names, key="data.image_column", where=file)
         require_column(caption_column, schema.names, key="data.caption_column", where=file)
-        _check_types(schema, file, image_column=image_column, caption_column=caption_column)
+        _check_pictures(schema, file, image_column, key="data.image_column")
+        _check_text(schema, file, caption_column)
+        if loser_column is not None:
+            require_column(loser_column, schema.names, key="data.loser_column", where=file)
+            _check_pictures(schema, file, loser_column, key="data.loser_column")
     root = path if path.is_dir() else Path(files[0]).parent if len(files) == 1 else _fixed_part(path)
-    return partial(_rows, root, files, image_column, caption_column)
+    return partial(_rows, root, files, image_column, caption_column, loser_column)
 
 
 def _find(path: Path) -> list[Path]:
@@ -62,11 +68,15 @@ def _read_schema(file: Path) -> pa.Schema:
         raise _unreadable(file, error) from error
 
 
-def _check_types(schema: pa.Schema, file: Path, *, image_column: str, caption_column: str) -> None:
-    image, caption = schema.field(image_column).type, schema.field(caption_column).type
+def _check_pictures(schema: pa.Schema, file: Path, column: str, *, key: str) -> None:
+    image = schema.field(column).type
     if not _holds_bytes(image):
-        fix = "set data.image_column to a column of picture bytes or of struct{bytes, path}"
-        raise DataError(f"column {image_column!r} holds {image}, not pictures", where=str(file), fix=fix)
+        fix = f"set {key} to a column of picture bytes or of struct{{bytes, path}}"
+        raise DataError(f"column {column!r} holds {image}, not pictures", where=str(file), fix=fix)
+
+
+def _check_text(schema: pa.Schema, file: Path, caption_column: str) -> None:
+    caption = schema.field(caption_column).type
     text = caption.value_type if pa.types.is_dictionary(caption) else caption
     if text not in _TEXT_TYPES:
         fix = "set data.caption_column to a column of text"
@@ -79,11 +89,16 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     return kind in _BYTES_TYPES
 
 
-def _rows(root: Path, files: Sequence[Path], image_column: str, caption_column: str) -> Iterator[Candidate]:
+def _rows(
+    root: Path, files: Sequence[Path], image_column: str, caption_column: str, loser_column: str | None
+) -> Iterator[Candidate]:
+    columns = [image_column, caption_column, *([] if loser_column is None else [loser_column])]
     for file in files:
         name = file.relative_to(root).as_posix()
-        for number, record in enumerate(_records(file, [image_column, caption_column]), 1):
-            yield Candidate(f"{name}:{number}", partial(_picture_bytes, record[image_column]), record[caption_column])
+        for number, record in enumerate(_records(file, columns), 1):
+            read = partial(_picture_bytes, record[image_column])
+            loser = None if loser_column is None else partial(_picture_bytes, record[loser_column])
+            yield Candidate(f"{name}:{number}", read, record[caption_column], loser)
 
 
 def _records(file: Path, columns: list[str]) -> Iterator[dict[str, Any]]:

@@ -26,12 +26,14 @@ class PrepareRequest:
     seed: int
     device: str
     threads: int
+    loser_column: str | None = None  # of own data; rows without a loser are left out where it is named
+    losers: bool = False  # whether the losers of the train rows are encoded too
 
 
 @dataclass(frozen=True)
 class PrepareResult:
     prompts: Path  # runs/<run>/data/prompts.parquet
-    real: Path  # folder of the shared cache: real.parquet, text.parquet, held-out.parquet
+    real: Path  # folder of the shared cache: real.parquet, text.parquet, held-out.parquet, perhaps losers.parquet
     data_digest: str
     rows: dict[str, int]  # per split: train, validation, test
     quarantined: dict[str, int]  # per reason

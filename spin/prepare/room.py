@@ -2,6 +2,7 @@
 
     runs/<run>/data/prompts.parquet, quarantine.parquet      of this run
     cache/real/<data>-<model>/real, text, held-out.parquet   shared by all runs with this data and this model
+                              losers.parquet                 where a run trains on labelled losers
 
 What stands is kept: on a whole cache no model is loaded, not even torch.
 """
@@ -68,12 +69,13 @@ def run(request: PrepareRequest, *, progress: Progress = ignore) -> PrepareResul
 
 def _read(request: PrepareRequest) -> TargetData:
     if request.source == "miniature":
-        return read_miniature_data(request.target, train_rows=request.rows)
+        return read_miniature_data(request.target, train_rows=request.rows, losers=request.losers)
     return read_own_data(
         request.path,
         source=request.source,
         image_column=request.image_column,
         caption_column=request.caption_column,
+        loser_column=request.loser_column,
         max_rows=request.rows,
         held_out_share=request.held_out_share,
         max_image_pixels=request.max_image_pixels,

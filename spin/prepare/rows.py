@@ -17,6 +17,7 @@ from spin.core.plan import identity_hash, prompt_hash
 from spin.miniature.world import Split
 
 Pixels = npt.NDArray[np.uint8]
+Pictures = Callable[[int, Set[Split]], Iterator[tuple[int, Pixels]]]
 
 PREPARATION: Final = 1  # raised when pictures come out otherwise (crop, filter, background): caches are then made anew
 
@@ -29,6 +30,7 @@ class Row:
     caption: str
     split: Split
     origin: str  # file and row, relative to the data's path
+    loser: str = ""  # sha256 of the dispreferred picture's bytes; empty where the data was asked for none
 
     @property
     def prompt_hash(self) -> str:
@@ -58,17 +60,24 @@ class Rejection:
 class TargetData:
     """The rows of prompts.parquet, in its order, and a way to their pictures.
 
-    `pictures(size, splits)` gives (row number, (size, size, 3) uint8) in the order that is cheap to read.
+    `pictures(size, splits)` gives (row number, (size, size, 3) uint8) in the order that is cheap to read;
+    `losers` does the same for the dispreferred pictures, and is None where the data was asked for none.
     """
 
     rows: Sequence[Row]
     rejections: Sequence[Rejection]
-    pictures: Callable[[int, Set[Split]], Iterator[tuple[int, Pixels]]]
+    pictures: Pictures
+    losers: Pictures | None = None
 
     def digest(self, size: int) -> str:
         """Digest of the rows, their splits and the pictures' size; 64 hex digits."""
         members = sorted(f"{row.sample_id} {row.split}" for row in self.rows)
         return identity_hash("data", PREPARATION, size, *members)
+
+    def losers_digest(self) -> str:
+        """Digest of the train rows' losers, apart from the data's own: who trains without losers shares the cache."""
+        members = sorted(f"{row.sample_id} {row.loser}" for row in self.rows if row.split == "train")
+        return identity_hash("losers", *members)
 
 
 def sample_id(image: bytes, caption: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spin.core.errors import ArtifactError
+from spin.core.labels import iteration_label
 from spin.core.layout import StageFolder, iteration_name
 from spin.core.planning import read_plan
 from spin.report.reading import Run, Stage
@@ -28,7 +29,12 @@ def stage_states(run: Run) -> tuple[StageState, ...]:
     config = run.record.get("config") or {}
     supervised = [("sft", "SFT")] if (config.get("sft") or {}).get("steps") else []
     numbers = range(1, _iterations(run) + 1)
-    asked = dict([("base", "base"), *supervised, *((iteration_name(number), f"SPIN {number}") for number in numbers)])
+    labelled = (config.get("train") or {}).get("losers") == "labelled"
+    played = [
+        (iteration_name(number), iteration_label(number, labelled=labelled, iterations=len(numbers)))
+        for number in numbers
+    ]
+    asked = dict([("base", "base"), *supervised, *played])
     begun = {stage.name: stage for stage in run.stages}
     labels = asked | {name: stage.label for name, stage in begun.items()}
     return tuple(

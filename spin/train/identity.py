@@ -32,7 +32,9 @@ def training_identity(request: TrainRequest) -> dict[str, Any]:
         "draws": request.draws,
         "dtype": request.dtype,
     }
-    if request.settings.objective == "spin":
+    if request.losers is not None:
+        identity["losers"] = manifest_of(request.losers).content_digest
+    elif request.settings.objective == "spin":
         stage = StageFolder(request.stage)
         shards = range(read_plan(stage).shards)
         identity["samples"] = add_digests(manifest_of(stage.samples(shard)).content_digest for shard in shards)

@@ -139,8 +139,10 @@ def _prepare(request: TrainRequest, networks: Networks, device: str) -> tuple[St
     """All that a step reads, resident."""
     stage = StageFolder(request.stage)
     scaling, shift = latent_scaling(request.start)
-    samples = None if networks.opponent is None else stage
-    pairs = read_pairs(request.prompts, request.real, samples=samples, scaling=scaling, shift=shift)
+    samples = None if networks.opponent is None or request.losers is not None else stage
+    pairs = read_pairs(
+        request.prompts, request.real, samples=samples, losers=request.losers, scaling=scaling, shift=shift
+    )
     text = TextEmbeddings.read(request.text, device=device)
     schedule = load_schedule(request.start, device)
     step = Step(

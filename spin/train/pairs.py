@@ -31,7 +31,7 @@ class Pairs:
     sample_ids: list[str]
     prompt_hashes: list[str]
     real: Latents
-    generated: Latents | None  # None for supervised training
+    generated: Latents | None  # or labelled losers; None for supervised training
     generated_rows: dict[tuple[str, int], int]  # (sample id, draw) -> row of `generated`
 
     @property
@@ -56,12 +56,35 @@ class Pairs:
         return _flip(self.generated.pick(rows, draws.posterior_generated if sampled else None), draws.flipped)
 
 
-def read_pairs(prompts: Path, real: Path, *, samples: StageFolder | None, scaling: float, shift: float) -> Pairs:
-    """Read real rows of the train split, and the generated images of a stage if `samples` is given."""
+def read_pairs(
+    prompts: Path,
+    real: Path,
+    *,
+    samples: StageFolder | None,
+    losers: Path | None = None,
+    scaling: float,
+    shift: float,
+) -> Pairs:
+    """Read real rows of the train split, and what they are to win against.
+
+    Args:
+        samples: the stage whose generated images these are.
+        losers: losers.parquet of the cache in their place; with neither, training is supervised.
+    """
     verify(prompts)
     ids, hashes = train_rows(prompts)
-    generated, index = (None, {}) if samples is None else read_generated(samples, scaling=scaling, shift=shift)
+    generated: Latents | None = None
+    index: dict[tuple[str, int], int] = {}
+    if losers is not None:
+        generated, index = read_real(losers, ids, scaling=scaling, shift=shift), labelled_rows(ids)
+    elif samples is not None:
+        generated, index = read_generated(samples, scaling=scaling, shift=shift)
     return Pairs(ids, hashes, read_real(real, ids, scaling=scaling, shift=shift), generated, index)
+
+
+def labelled_rows(ids: Sequence[str]) -> dict[tuple[str, int], int]:
+    """A labelled loser is the one and only draw of its row."""
+    return {(name, 0): row for row, name in enumerate(ids)}
 
 
 def read_generated(stage: StageFolder, *, scaling: float, shift: float) -> tuple[Latents, dict[tuple[str, int], int]]:

@@ -52,6 +52,7 @@ class TrainRequest:
     dtype: str  # float32, or the autocast dtype over float32 master weights
     threads: int
     processes: int = 1  # that share each optimizer step's batch; started by torchrun where more than 1
+    losers: Path | None = None  # losers.parquet of the cache: Diffusion-DPO; None: the opponent's samples of the stage
 
 
 @dataclass(frozen=True)

@@ -82,3 +82,24 @@ def test_what_moves_bits_makes_another_run(override: str) -> None:
 )
 def test_limits_of_a_key_are_those_of_the_config(key: str, limits: dict[str, float]) -> None:
     assert limits_of(key) == limits
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.losers=labelled"], None),
+        (["train.losers=labelled", "data.target=clean"], "labelled has no losers with data.target clean"),
+        (
+            ["data.source=parquet", "data.path=x", "train.losers=labelled"],
+            "labelled needs losers",
+        ),
+        (["data.source=parquet", "data.path=x", "train.losers=labelled", "data.loser_column=worse"], None),
+        (["data.loser_column=worse"], "has no use with data.source miniature, whose winners"),
+    ],
+)
+def test_labelled_losers_must_come_with_the_data(overrides: list[str], message: str | None) -> None:
+    if message is None:
+        load_config("miniature", overrides=overrides)
+    else:
+        with pytest.raises(ConfigError, match=message):
+            load_config("miniature", overrides=overrides)

@@ -43,8 +43,9 @@ def order_all(executor: Executor, past: PastRun) -> None:
     requests, model = past.requests, past.models[-1]
     base = past.record["base"]
     executor.prepare(requests.prepare(Path(base["path"]), base["digest"]))
-    executor.sample(2, past.prepared, past.opponent_of(2))
-    executor.train(requests.train_iteration(2, past.prepared, past.opponent_of(2)), "k=2")
+    players = past.round_of(2)
+    executor.sample(2, past.prepared, players.opponent)
+    executor.train(requests.train_iteration(2, past.prepared, players.start), "k=2")
     executor.evaluate(past.asked(None), model)
 
 

@@ -8,8 +8,9 @@ from functools import cache
 import numpy as np
 import pytest
 
+from spin.core.plan import seed_of
 from spin.miniature.attribute_checker import check_attributes
-from spin.miniature.dataset import Target, TargetPicture, draw_picture, target_pictures
+from spin.miniature.dataset import DATA_SEED, Target, TargetPicture, draw_picture, loser_pictures, target_pictures
 from spin.miniature.world import parse_caption, split_attributes
 
 
@@ -79,3 +80,40 @@ def test_held_out_pictures_follow_the_law_of_the_train_split() -> None:
 def test_pixels_show_the_attributes() -> None:
     chosen = pictures("clean")[:200]
     assert check_attributes(np.stack([p.pixels for p in chosen]), [p.shown for p in chosen]).mean() > 0.97
+
+
+@cache
+def losers() -> tuple[TargetPicture, ...]:
+    return tuple(loser_pictures())
+
+
+def test_the_pictures_are_those_that_every_cache_was_made_from() -> None:
+    """Their pixels decide the data's digest: with losers beside them nothing of them may move."""
+    made = {
+        target: hashlib.sha256(b"".join(p.pixels.tobytes() for p in pictures(target))).hexdigest()[:16]
+        for target in ("winners", "clean")
+    }
+    assert made == {"winners": "e18a3f13d10bd3f4", "clean": "6885885cff7570b5"}
+
+
+def test_a_loser_is_one_of_the_two_draws_that_its_winner_beat() -> None:
+    assert [(p.caption, p.split) for p in losers()] == [(p.caption, p.split) for p in pictures("winners")]
+    ranks = []
+    for winner, loser in zip(pictures("winners"), losers(), strict=True):
+        rng = np.random.Generator(np.random.Philox(seed_of("miniature data", DATA_SEED, winner.caption)))
+        low, middle, high = sorted(rng.uniform(0.0, 0.9, 3).tolist())
+        assert winner.quality == high
+        assert loser.quality in (low, middle)
+        ranks.append(loser.quality == middle)
+    assert np.mean(ranks) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(768))
+    # the lower two of three U(0, 0.9) have the means 0.225 and 0.45: 0.3375 between them
+    assert np.mean([p.quality for p in losers()]) == pytest.approx(0.3375, abs=0.03)
+
+
+def test_a_loser_shares_no_random_number_but_the_qualities_with_its_winner() -> None:
+    wrong = [
+        (winner.shown.caption != winner.caption, loser.shown.caption != loser.caption)
+        for winner, loser in zip(pictures("winners"), losers(), strict=True)
+    ]
+    both, expected = np.mean([a and b for a, b in wrong]), (1 - 0.95**4) ** 2
+    assert both == pytest.approx(expected, abs=4 * np.sqrt(expected / 768))

@@ -12,9 +12,12 @@ from diffusers import StableDiffusionPipeline
 from spin.core.errors import ArtifactError
 from spin.core.schema import read_table, read_tensors
 from spin.diffusion.text import PromptEncoder
+from spin.miniature.dataset import SPLITS
 from spin.prepare.encoding import write_latents, write_text
 from spin.prepare.miniature_data import read_miniature_data
 from spin.prepare.rows import Row, TargetData, prompt_hash
+
+ASKED = {"splits": frozenset(SPLITS), "size": 32, "device": "cpu", "threads": 1, "progress": lambda *_: None}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def data() -> TargetData:
 def test_latents_are_the_posterior_of_each_row_unscaled(tmp_path: Path, base: Path, pipeline, data: TargetData) -> None:
     calls: list[tuple[int, int]] = []
     listen = lambda done, total: calls.append((done, total))  # noqa: E731
-    write_latents(tmp_path / "real", data, size=32, base=base, device="cpu", threads=1, progress=listen)
+    write_latents(tmp_path / "real", data.rows, data.pictures, base=base, **{**ASKED, "progress": listen})
     table = read_table(tmp_path / "real")
     assert table["sample_id"].to_pylist() == [row.sample_id for row in data.rows]
     number, pixels = next(iter(data.pictures(32, {"test"})))
@@ -47,8 +50,18 @@ def test_latents_are_the_posterior_of_each_row_unscaled(tmp_path: Path, base: Pa
 def test_latents_do_not_depend_on_the_order_of_the_disk(tmp_path: Path, base: Path, data: TargetData) -> None:
     backwards = TargetData(data.rows, (), lambda size, splits: iter(list(data.pictures(size, splits))[::-1]))
     for name, source in (("one", data), ("two", backwards)):
-        write_latents(tmp_path / name, source, size=32, base=base, device="cpu", threads=1, progress=lambda *_: None)
+        write_latents(tmp_path / name, source.rows, source.pictures, base=base, **ASKED)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_only_the_rows_of_the_asked_splits_are_encoded(tmp_path: Path, base: Path, data: TargetData) -> None:
+    asked = {**ASKED, "splits": frozenset({"validation"})}
+    write_latents(tmp_path / "all", data.rows, data.pictures, base=base, **ASKED)
+    write_latents(tmp_path / "some", data.rows, data.pictures, base=base, **asked)
+    everything, some = read_table(tmp_path / "all"), read_table(tmp_path / "some")
+    assert some["sample_id"].to_pylist() == [row.sample_id for row in data.rows if row.split == "validation"]
+    kept = read_tensors(everything, "latent_mean")[6 : 6 + 128]
+    assert np.array_equal(read_tensors(some, "latent_mean"), kept)
 
 
 def test_text_is_what_the_models_own_pipeline_makes_of_captions(

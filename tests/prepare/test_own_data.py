@@ -132,3 +132,62 @@ def test_seven_rows_are_too_few_and_eight_are_enough(write_folder: WriteFolder) 
         DataError, match=r"own: 7 usable rows; a held-out part needs 8; add pictures, or raise data.rows"
     ):
         require_enough(data.rows[:7], where=Path("own"))
+
+
+def preferences(write_folder: WriteFolder, **changes: Any) -> Path:
+    """Twelve rows whose loser is the next row's picture; `changes` are the losers of single rows."""
+    names = list(PICTURES)
+    records = [
+        {"file_name": name, "text": f"digit {name}", "worse": changes.get(f"row{i}", names[(i + 1) % len(names)])}
+        for i, name in enumerate(names)
+    ]
+    return write_folder({**PICTURES, "cut.png": PICTURES["0.png"][:100]}, records)
+
+
+def test_rows_without_a_loser_are_left_out_with_the_reason(write_folder: WriteFolder) -> None:
+    folder = preferences(write_folder, row2=None, row5="gone.png", row7="cut.png")
+    data = read(folder, loser_column="worse")
+    assert [(r.origin, r.reason) for r in data.rejections] == [
+        (f"metadata.jsonl:{line}", "no loser") for line in (3, 6, 8)
+    ]
+    assert [r.detail.partition(":")[0] for r in data.rejections] == ["missing file", "missing file", "unreadable"]
+    assert len(data.rows) == 9
+    assert len(read(folder).rows) == 12
+    assert read(folder).losers is None
+
+
+def test_a_loser_is_read_beside_its_own_winner(write_folder: WriteFolder) -> None:
+    data = read(preferences(write_folder), loser_column="worse")
+    plain = read(preferences(write_folder))
+    assert [row.sample_id for row in data.rows] == [row.sample_id for row in plain.rows]
+    assert data.digest(16) == plain.digest(16)
+    assert data.losers is not None
+    winners, losers = (dict(pictures(16, ALL)) for pictures in (data.pictures, data.losers))
+    by_line = {int(row.origin.partition(":")[2]): number for number, row in enumerate(data.rows)}
+    for line, number in by_line.items():
+        assert np.array_equal(losers[number], winners[by_line[line % 12 + 1]])
+
+
+def test_other_losers_have_another_digest_over_the_same_data(write_folder: WriteFolder) -> None:
+    one = read(preferences(write_folder), loser_column="worse")
+    row = next(i for i, r in enumerate(one.rows) if r.split == "train")
+    line = int(one.rows[row].origin.partition(":")[2])
+    two = read(preferences(write_folder, **{f"row{line - 1}": f"{line - 1}.png"}), loser_column="worse")
+    assert one.digest(16) == two.digest(16)
+    assert one.losers_digest() != two.losers_digest()
+
+
+def test_a_loser_that_changes_meanwhile_is_noticed(write_folder: WriteFolder) -> None:
+    folder = preferences(write_folder)
+    data = read(folder, loser_column="worse")
+    (folder / "3.png").write_bytes(PICTURES["4.png"])
+    assert data.losers is not None
+    with pytest.raises(DataError, match="changed while it was read"):
+        list(data.losers(16, ALL))
+
+
+def test_losers_need_a_metadata_file_with_their_column(tmp_path: Path, write_folder: WriteFolder) -> None:
+    with pytest.raises(DataError, match=r"no column 'wurse'; .*did you mean data\.loser_column=worse\?"):
+        read(preferences(write_folder), loser_column="wurse")
+    with pytest.raises(DataError, match="no metadata file, so no column 'worse'"):
+        read(export_digits(tmp_path / "txt", 12, "txt"), loser_column="worse")

@@ -128,3 +128,19 @@ def test_a_damaged_page_is_named(tmp_path: Path) -> None:
     whole[4:60] = b"\xff" * 56
     (tmp_path / "d.parquet").write_bytes(whole)
     assert f"{tmp_path}/d.parquet: cannot be read as Parquet" in refusal(tmp_path / "d.parquet")
+
+
+def test_a_loser_is_a_picture_of_the_same_row(tmp_path: Path) -> None:
+    (one, _), (two, _) = digits(2)
+    images = pa.array([{"bytes": content, "path": None} for content in (one, two)], IMAGE)
+    file = write(tmp_path / "a.parquet", image=images, text=["a", "b"], worse=pa.array([two, None], pa.binary()))
+    asked = {"image_column": "image", "caption_column": "text"}
+    first, second = open_parquet_files(file, **asked, loser_column="worse")()
+    assert first.read_loser is not None
+    assert second.read_loser is not None
+    assert (first.read(), first.read_loser()) == (one, two)
+    with pytest.raises(Rejected, match="no picture in the row"):
+        second.read_loser()
+    assert [c.read_loser for c in open_parquet_files(file, **asked)()] == [None, None]
+    with pytest.raises(DataError, match=r"column 'text' holds string, not pictures; set data\.loser_column"):
+        open_parquet_files(file, **asked, loser_column="text")

@@ -4,13 +4,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from spin.core.layout import RealCache
+from spin.core.schema import read_table, read_tensors
 from spin.core.store import read_manifest
 from spin.prepare.request import PrepareRequest
 from spin.prepare.room import run
-from tests.digits import export_digits
+from tests.digits import export_digits, export_digits_table
 
 MakeRequest = Callable[..., PrepareRequest]
 Fingerprint = Callable[[Path], dict[str, tuple[str, int]]]
@@ -96,3 +100,35 @@ def test_progress_counts_encoded_pictures(make_request: MakeRequest, tmp_path: P
         progress=lambda done, total: calls.append((done, total)),
     )
     assert calls == [(64, 70), (70, 70)]
+
+
+def test_losers_are_encoded_only_where_they_are_asked_for_and_leave_the_rest_alone(
+    make_request: MakeRequest, fingerprint: Fingerprint
+) -> None:
+    plain = run(make_request(source="miniature", rows=8))
+    cache = RealCache(plain.real)
+    before = fingerprint(plain.real)
+    assert not cache.losers.exists()
+    asked = make_request(source="miniature", rows=8, run="dpo", losers=True)
+    assert run(asked).encoded == 8  # of the train rows alone
+    ids = read_table(cache.latents)["sample_id"].to_pylist()
+    assert read_table(cache.losers)["sample_id"].to_pylist() == ids[:8]
+    assert not np.array_equal(*(read_tensors(read_table(p), "latent_mean")[:8] for p in (cache.losers, cache.latents)))
+    after = fingerprint(plain.real)
+    assert [path for path in before if path.endswith((".parquet", ".json")) and after[path] != before[path]] == []
+    assert run(asked).encoded == 0
+
+
+def test_other_losers_of_the_same_winners_are_encoded_anew(make_request: MakeRequest, tmp_path: Path) -> None:
+    table = pq.read_table(export_digits_table(tmp_path / "one.parquet", 12))
+    pictures = [cell["bytes"] for cell in table["image"].to_pylist()]
+    results = []
+    for shift in (1, 2):
+        losers = pa.array(pictures[shift:] + pictures[:shift], pa.binary())
+        file = tmp_path / f"shift-{shift}.parquet"
+        pq.write_table(table.append_column("worse", losers), file)
+        request = make_request(source="parquet", path=file, loser_column="worse", losers=True, run=f"r{shift}")
+        results.append(run(request))
+    trained = results[0].rows["train"]
+    assert results[0].real == results[1].real
+    assert [result.encoded for result in results] == [12 + trained, trained]

@@ -71,3 +71,10 @@ def test_a_record_without_a_config_shows_what_was_recorded(builder):
     builder.build()
     builder.write_record(builder.record() | {"config": {}})
     assert states_of(builder) == {"base": "done", "SPIN 1": "done"}
+
+
+def test_iterations_on_labelled_losers_are_named_so_before_they_begin(builder):
+    builder.stages = ("base",)
+    builder.build()
+    configured(builder, iterations=2, train={"losers": "labelled"})
+    assert list(states_of(builder)) == ["base", "DPO 1", "DPO 2"]

@@ -109,3 +109,18 @@ def test_damaged_prompts_are_not_read(world: World, tmp_path) -> None:
     copy.write_bytes(world.prompts.read_bytes()[:-1] + b"x")
     with pytest.raises(ArtifactError, match="bytes differ"):
         read_pairs(copy, world.cache.latents, samples=None, scaling=1.0, shift=0.0)
+
+
+def test_labelled_losers_stand_in_the_place_of_generated_images(world: World) -> None:
+    pairs = read_pairs(
+        world.prompts, world.cache.latents, samples=None, losers=world.cache.losers, scaling=2.0, shift=0.5
+    )
+    table = read_table(world.cache.losers)
+    assert table["sample_id"].to_pylist() == pairs.sample_ids
+    mean, log_variance = (read_tensors(table, f"latent_{name}")[[7]] for name in ("mean", "log_variance"))
+    batch, drawn = [Visit(row=7, visit=5, draw=0)], draws(1)
+    found = pairs.generated_latents(batch, drawn, sampled=False)
+    assert np.array_equal(found.numpy(), (mean - 0.5) * 2.0)
+    found = pairs.generated_latents(batch, drawn, sampled=True)
+    expected = mean + np.exp(0.5 * log_variance) * drawn.posterior_generated.numpy()
+    np.testing.assert_allclose(found.numpy(), (expected - 0.5) * 2.0, rtol=1e-5)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,35 @@ def test_unchanged_parts_are_copied_and_the_base_is_not_touched(make_request: Ma
     manifest = read_manifest(result.checkpoint)
     assert manifest is not None
     assert manifest.environment["images"] == 32
+
+
+def test_labelled_losers_train_without_a_plan_and_without_samples(world: World, tmp_path: Path) -> None:
+    stage = StageFolder(tmp_path / "iteration-01")
+    request = world.train_request(stage, losers=world.cache.losers)
+    result = run(request)
+    assert result.steps == 4
+    assert not stage.plan.exists()
+    rows = read_table(stage.training_log).to_pylist()
+    # before the first update policy and reference agree; the anchor adds sft_weight * beta * real_mse = 30 * real_mse
+    assert rows[0]["loss"] - 30 * rows[0]["real_mse"] == pytest.approx(math.log(2), abs=1e-5)
+    assert rows[0]["margin"] == 0.0
+    assert rows[-1]["margin"] != 0.0
+    manifest = read_manifest(result.checkpoint)
+    losers = read_manifest(world.cache.losers)
+    assert manifest is not None
+    assert losers is not None
+    assert manifest.identity["losers"] == losers.content_digest
+    assert "samples" not in manifest.identity
+    assert run(request).steps == 0
+
+
+def test_killed_training_on_labelled_losers_resumes_to_the_same_bytes(world: World, tmp_path: Path) -> None:
+    requests = [
+        world.train_request(StageFolder(tmp_path / name / "iteration-01"), losers=world.cache.losers)
+        for name in ("whole", "broken")
+    ]
+    whole = run(requests[0])
+    with pytest.raises(Killed):
+        run(requests[1], progress=kill_at(3))
+    resumed = run(requests[1])
+    assert (resumed.steps, resumed.digest) == (2, whole.digest)
