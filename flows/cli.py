@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
+from flows.arguments import Root, RunName
+from flows.studying import app as studying
 from spin.core.config import Config, load_config
 from spin.core.config_explain import explain as explain_key
 from spin.core.errors import ConfigError, SpinError
@@ -17,10 +19,10 @@ from spin.core.record import read_record
 app: Final = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 config_app: Final = typer.Typer(no_args_is_help=True, help="About the settings.")
 app.add_typer(config_app, name="config")
+app.add_typer(studying)
 
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")]
 Source = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a preset.")]
-Root = Annotated[Path, typer.Option("--root", help="The folder that holds the runs.")]
 Gpus = Annotated[str, typer.Option(help="all, none, or a list such as 0,1.")]
 Slots = Annotated[int, typer.Option(min=1, help="Workers in spin-gpu on a machine without GPUs.")]
 OptionalSource = Annotated[
@@ -28,7 +30,6 @@ OptionalSource = Annotated[
 ]
 _PRESET: Final = "sd15-paper"
 _POOLS: Final = ("spin-control", "spin-gpu", "spin-train")
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
 
 
 def main() -> None:
