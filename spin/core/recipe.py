@@ -90,13 +90,17 @@ class Claim(Section):
 
 
 class Plot(Section):
-    """A metric of some arms: against what training has read or cost so far, or side by side."""
+    """A metric of some arms: side by side, or against what training has read (progress) or cost so far.
+
+    `curves` joins arms to a line; without it each arm is one, through its iterations.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
     title: Name
     kind: Literal["progress", "cost", "bars"] = "bars"
     metric: Name = "average"
     arms: Annotated[tuple[Name, ...], LIST] | None = None  # None: all
+    curves: dict[str, Annotated[tuple[Name, ...], LIST]] | None = None
 
 
 class Recipe(Section):
@@ -265,9 +269,11 @@ def _unknown_names(recipe: Recipe, layer: Layer) -> list[Problem]:
             if arm != BASE and arm not in recipe.arms:
                 found.append(_problem(layer, ("claims", number, key), f"no arm {arm!r}; {known}, {BASE}"))
     for number, plot in enumerate(recipe.plots):
-        for place, arm in enumerate(plot.arms or ()):
-            if arm not in recipe.arms:
-                found.append(_problem(layer, ("plots", number, "arms", place), f"no arm {arm!r}; {known}"))
+        named = {("arms",): plot.arms or (), **{("curves", label): arms for label, arms in (plot.curves or {}).items()}}
+        for key, arms in named.items():
+            places = (place for place, arm in enumerate(arms) if arm not in recipe.arms)
+            wrong = [_problem(layer, ("plots", number, *key, at), f"no arm {arms[at]!r}; {known}") for at in places]
+            found += wrong
     if len(set(recipe.seeds)) < len(recipe.seeds):
         found.append(_problem(layer, ("seeds",), "names a seed twice"))
     for name, arm in recipe.arms.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
@@ -24,18 +24,34 @@ def drawings(study: Study) -> list[Drawing]:
 
 
 def _drawn(study: Study, plot: Plot) -> Drawing | None:
-    arms = plot.arms or tuple(dict.fromkeys(row.arm for row in study.rows if not row.is_base))
-    rows = [row for row in study.rows if row.arm in arms and study.mean(row.row, plot.metric)]
-    if not rows:
+    rows = {
+        arm: [row for row in study.rows if row.arm == arm and study.mean(row.row, plot.metric)] for arm in _arms(study)
+    }
+    curves = _curves(study, plot)
+    shown = [row for arms in curves.values() for arm in arms for row in rows[arm]]
+    if not shown:
         return None
     column, name = column_of(study, plot.metric), f"{study.facts.recipe.name}-{plot.name}"
     if plot.kind == "bars":
-        size = (5.6, 0.9 + _BAR_INCHES * len(rows))
-        return svg.draw(lambda axes: _bars(axes, study, rows, column), name=name, title=plot.title, size=size)
+        size = (5.6, 0.9 + _BAR_INCHES * len(shown))
+        return svg.draw(lambda axes: _bars(axes, study, shown, column), name=name, title=plot.title, size=size)
+    lines = {label: [row for arm in arms for row in rows[arm]] for label, arms in curves.items()}
     by_time = plot.kind == "cost"
     return svg.draw(
-        lambda axes: _lines(axes, study, rows, column, by_time=by_time), name=name, title=plot.title, size=(5.6, 3.0)
+        lambda axes: _lines(axes, study, lines, column, by_time=by_time), name=name, title=plot.title, size=(5.6, 3.0)
     )
+
+
+def _arms(study: Study) -> tuple[str, ...]:
+    return tuple(study.facts.recipe.arms)
+
+
+def _curves(study: Study, plot: Plot) -> Mapping[str, Sequence[str]]:
+    """Label of each curve and the arms that it goes through."""
+    if plot.curves:
+        return plot.curves
+    recipe = study.facts.recipe
+    return {recipe.arms[arm].label: (arm,) for arm in plot.arms or _arms(study)}
 
 
 def _bars(axes: Axes, study: Study, rows: Sequence[Row], column: Column) -> None:
@@ -53,18 +69,18 @@ def _bars(axes: Axes, study: Study, rows: Sequence[Row], column: Column) -> None
     axes.set_xlabel(_axis(column))
 
 
-def _lines(axes: Axes, study: Study, rows: Sequence[Row], column: Column, *, by_time: bool) -> None:
+def _lines(axes: Axes, study: Study, lines: Mapping[str, Sequence[Row]], column: Column, *, by_time: bool) -> None:
     scale = 100 if column.percent else 1
-    arms = list(dict.fromkeys(row.arm for row in rows))
-    for place, arm in enumerate(arms):
+    for place, (label, rows) in enumerate(lines.items()):
         points = []
-        for row in (row for row in rows if row.arm == arm):
+        for row in rows:
             spent, mean = study.spent(row), study.mean(row.row, column.metric)
             if spent is not None and mean is not None:
                 x = spent["train_seconds"] + spent["sample_seconds"] if by_time else spent["images"]
                 points.append((x, scale * mean[0]))
-        label = study.facts.recipe.arms[arm].label
-        axes.plot(*zip(*points, strict=True), "o-", color=svg.ramp(place, len(arms)), markersize=3.5, label=label)
+        if points:
+            colour = svg.ramp(place, len(lines))
+            axes.plot(*zip(*points, strict=True), "o-", color=colour, markersize=3.5, label=label)
     axes.set_xlabel("device seconds" if by_time else "training images")
     axes.set_ylabel(_axis(column))
     axes.legend()

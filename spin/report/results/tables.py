@@ -11,7 +11,7 @@ from spin.report.figures import NOTHING, count, difference, figures, level, numb
 from spin.report.markdown import escape, table
 from spin.report.request import Column
 from spin.report.results.claims import column_of
-from spin.report.results.facts import Row
+from spin.report.results.facts import Row, StageFacts
 from spin.report.results.study import AVERAGE, Study
 from spin.report.scoring import column_for
 from spin.report.subjects import DENOISING
@@ -96,6 +96,40 @@ def costs(study: Study) -> str:
         "sampling s", "time, x the measure's", "peak MiB",
     ]  # fmt: skip
     return table(header, lines)
+
+
+def training(study: Study) -> str:
+    """How the last stage of each row went: what its log says of its last steps, and the held-out error at high noise."""
+    lines = []
+    for row in study.rows:
+        stages = [stage for stage in study.stages(row) if stage.training]
+        if not stages:
+            continue
+        first, late = stages[0], _mean([ratio for stage in stages for ratio in _late(stage)])
+        cells = [
+            _mean([stage.training.get(name) for stage in stages]) for name in ("accuracy", "jensen_gap", "loser_scale")
+        ]
+        each = _mean([1000 * stage.train_seconds / stage.images if stage.images else None for stage in stages])
+        lines.append([
+            escape(row.label), figures(each), *(number(cell, 3) for cell in cells), number(late, 2),
+            figures(first.peak_bytes / 2**20) if first.peak_bytes else NOTHING,
+        ])  # fmt: skip
+    header = [
+        "last stage", "ms a training image", "implicit accuracy", "Jensen gap", "safeguard's factor",
+        "held-out error at high noise, x its start", "peak MiB",
+    ]  # fmt: skip
+    return table(header, lines) if lines else ""
+
+
+def _late(stage: StageFacts) -> list[float]:
+    """Error over its start at the noisiest level that was measured."""
+    levels = sorted(stage.held_out, key=int)
+    return [stage.held_out[levels[-1]]] if levels else []
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None
 
 
 def _planned(study: Study, row: Row) -> str:
