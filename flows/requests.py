@@ -10,6 +10,7 @@ from typing import Any
 from flows.asking import HELD_OUT, Asked, held_out, prompt_set
 from spin.core.config import Config
 from spin.core.config_rules import SET_METRICS, judges_of, scorers_of
+from spin.core.config_training import SftConfig, TrainConfig
 from spin.core.environment import code_version
 from spin.core.layout import RealCache, RunFolder, RunsRoot, StageFolder
 from spin.core.plan import identity_hash
@@ -167,6 +168,7 @@ class Requests:
             timestep_weight=train.timestep_weight,
             sft_weight=train.sft_weight,
             ema_decay=train.ema_decay,
+            **_adapter(train),
             **self._shared(),
         )
 
@@ -183,6 +185,7 @@ class Requests:
             max_grad_norm=sft.max_grad_norm,
             caption_dropout=sft.caption_dropout,
             ema_decay=None,
+            **_adapter(sft),
             **self._shared(),
         )
 
@@ -257,6 +260,16 @@ class Requests:
             "gradient_checkpointing", "state_every_steps", "held_out_every_steps",
         )  # fmt: skip
         return {name: getattr(self.config.train, name) for name in names}
+
+
+def _adapter(section: SftConfig | TrainConfig) -> dict[str, Any]:
+    """Settings of the LoRA adapter; none of them where all weights train."""
+    rank, alpha = section.lora_rank, section.lora_alpha
+    if rank is None:
+        return {}
+    return {
+        "lora_rank": rank, "lora_alpha": float(rank) if alpha is None else alpha, "lora_layers": section.lora_layers,
+    }  # fmt: skip
 
 
 def ask_once(

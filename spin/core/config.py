@@ -28,7 +28,8 @@ from spin.core.config_file import (
 )
 from spin.core.config_messages import config_keys, did_you_mean, problems_of, short, unknown_key
 from spin.core.config_rules import broken_rules
-from spin.core.config_sections import Config, IterationTraining
+from spin.core.config_sections import Config
+from spin.core.config_training import IterationTraining
 from spin.core.errors import ConfigError
 
 __all__ = ["Config", "IterationTraining", "config_from_mapping", "load_config", "preset_names"]

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from spin.core.config_file import KeyPath, yaml_text
-from spin.core.config_sections import TAGS, Config
+from spin.core.config_sections import Config
+from spin.core.config_training import TAGS
 
 _SCALAR: Final = re.compile(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?|true|false")
 _MANY_KEYS: Final = 12  # more are not listed in one line

@@ -10,11 +10,15 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
+from diffusers import UNet2DConditionModel
 from diffusers.training_utils import EMAModel
 from torch import nn
 
 from spin.core.errors import ConfigError
+from spin.core.layout import StageFolder
+from spin.core.plan import seed_of
 from spin.diffusion.checkpoint import load_unet, verify_checkpoint
+from spin.diffusion.lora import WithoutAdapter, add_adapter
 from spin.train.request import TrainingSettings, TrainRequest
 from spin.train.state import Tensors
 
@@ -27,13 +31,14 @@ class Networks:
 
     accelerator: Accelerator
     policy: nn.Module
-    opponent: nn.Module | None  # the start, frozen; None for supervised training
+    opponent: nn.Module | None  # the start, frozen or with the adapter off; None for supervised training
     optimizer: AcceleratedOptimizer
     tensors: Tensors
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        return list(self.tensors.unet.parameters())
+        """Those that train: all of them, or the adapter's."""
+        return list(self.tensors.trained.values())
 
 
 def load_networks(request: TrainRequest, *, device: str | None = None) -> Networks:
@@ -45,21 +50,33 @@ def load_networks(request: TrainRequest, *, device: str | None = None) -> Networ
     device = device or request.device
     accelerator = _accelerator(request)
     verify_checkpoint(request.start)
-    unet = load_unet(request.start, device=device).requires_grad_(True).train()
-    if request.settings.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    optimizer = _optimizer(unet, request.settings)
+    unet = _policy(request, device)
+    trained = [parameter for parameter in unet.parameters() if parameter.requires_grad]
+    optimizer = _optimizer(trained, request.settings)
     decay = request.settings.ema_decay
-    average = None if decay is None else EMAModel(list(unet.parameters()), decay=decay)
+    average = None if decay is None else EMAModel(trained, decay=decay)
     # Precision only: as a training model accelerate would wrap it under torchrun, and average the gradients,
     # which `Processes.add_gradients` adds up once a step.
     policy = accelerator.prepare_model(unet, evaluation_mode=True)
     stepper = accelerator.prepare_optimizer(optimizer)
     opponent = None
-    if request.settings.objective == "spin":
-        frozen = load_unet(request.start, device=device)
-        opponent = accelerator.prepare_model(frozen, evaluation_mode=True)
+    if request.settings.objective == "spin" and request.settings.lora_rank is not None:
+        opponent = WithoutAdapter(policy)
+    elif request.settings.objective == "spin":
+        opponent = accelerator.prepare_model(load_unet(request.start, device=device), evaluation_mode=True)
     return Networks(accelerator, policy, opponent, stepper, Tensors(unet, optimizer, average, accelerator.scaler))
+
+
+def _policy(request: TrainRequest, device: str) -> UNet2DConditionModel:
+    """The start, with what is to train of it: all weights, or an adapter."""
+    settings = request.settings
+    unet = load_unet(request.start, device=device).requires_grad_(True).train()
+    if settings.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    if settings.lora_rank is not None:
+        seed = seed_of("adapter", request.run_seed, StageFolder(request.stage).name)
+        add_adapter(unet, rank=settings.lora_rank, alpha=settings.lora_alpha, layers=settings.lora_layers, seed=seed)
+    return unet
 
 
 def _accelerator(request: TrainRequest) -> Accelerator:
@@ -73,9 +90,9 @@ def _accelerator(request: TrainRequest) -> Accelerator:
     return accelerator
 
 
-def _optimizer(unet: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
+def _optimizer(trained: list[nn.Parameter], settings: TrainingSettings) -> torch.optim.AdamW:
     return torch.optim.AdamW(
-        unet.parameters(),
+        trained,
         lr=settings.lr,
         betas=(settings.adam_beta1, settings.adam_beta2),
         eps=settings.adam_epsilon,

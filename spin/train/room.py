@@ -15,6 +15,7 @@ from spin.core.progress import Progress, silent
 from spin.core.schema import HELD_OUT_LOG, TIMING, TRAINING_LOG, write_rows
 from spin.core.store import commit, stands
 from spin.diffusion.checkpoint import model_digest, write_checkpoint
+from spin.diffusion.lora import merge_adapter
 from spin.train.health import health
 from spin.train.identity import manifest_of, training_identity
 from spin.train.loop import Loop, batch_shape
@@ -62,7 +63,9 @@ def _finish(loop: Loop, checkpoint: Path) -> None:
     """Commit the logs, then the checkpoint: where it stands, all of the stage stands."""
     stage, tensors = loop.stage, loop.networks.tensors
     if tensors.average is not None:
-        tensors.average.copy_to(tensors.unet.parameters())
+        tensors.average.copy_to(loop.networks.parameters)
+    if loop.settings.lora_rank is not None:
+        merge_adapter(tensors.unet)
     _commit_log(loop, stage.training_log, TRAINING_LOG, loop.done.log)
     _commit_log(loop, stage.held_out_log, HELD_OUT_LOG, loop.done.held_out)
     _commit_log(loop, stage.timing, TIMING, loop.done.timing)

@@ -24,3 +24,16 @@ def test_a_training_takes_as_many_gpus_as_can_share_its_batch(
 ) -> None:
     monkeypatch.setattr("flows.requests.visible_gpus", lambda: ("a", "b", "c"))
     assert Requests(load_config("miniature", overrides=settings), device).processes(batch_size) == processes
+
+
+def test_without_a_rank_no_adapter_is_asked_for() -> None:
+    settings = Requests(load_config("miniature", overrides=["train.lora_layers=all"]), "cpu").spin_settings(1)
+    assert (settings.lora_rank, settings.lora_alpha, settings.lora_layers) == (None, 0.0, "attention")
+
+
+@pytest.mark.parametrize(("alpha", "found"), [("null", 8.0), ("2", 2.0)])
+def test_the_scale_of_an_adapter_is_its_rank_unless_it_is_given(alpha: str, found: float) -> None:
+    overrides = [f"{s}.{k}={v}" for s in ("sft", "train") for k, v in (("lora_rank", 8), ("lora_alpha", alpha))]
+    requests = Requests(load_config("miniature", overrides=overrides), "cpu")
+    for settings in (requests.sft_settings(), requests.spin_settings(1)):
+        assert (settings.lora_rank, settings.lora_alpha) == (8, found)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from safetensors.torch import load_file
 
 from spin.core.errors import ArtifactError
 from spin.core.layout import StageFolder
@@ -22,6 +23,7 @@ from spin.diffusion.checkpoint import load_solver, load_unet, model_digest
 from spin.diffusion.noise import initial_noise
 from spin.diffusion.sampler import sample_latents
 from spin.train import loop as loops
+from spin.train.networks import load_networks
 from spin.train.request import TrainRequest
 from spin.train.room import run
 from tests.world import World, fingerprint
@@ -67,7 +69,15 @@ def test_a_stage_leaves_a_checkpoint_and_its_logs(make_request: MakeRequest, wor
     assert min(timing["images_per_second"].to_pylist()) > 0
 
 
-@pytest.mark.parametrize("change", [{}, {"ema_decay": 0.9, "objective": "sft", "beta": 0.0, "sft_weight": 0.0}])
+ADAPTER = {"lora_rank": 4, "lora_alpha": 8.0}
+RESUMED: list[dict[str, Any]] = [
+    {},
+    {"ema_decay": 0.9, "objective": "sft", "beta": 0.0, "sft_weight": 0.0},
+    {"ema_decay": 0.9, "lr": 1e-3, **ADAPTER},
+]
+
+
+@pytest.mark.parametrize("change", RESUMED)
 def test_a_killed_run_resumes_to_the_same_bytes(make_request: MakeRequest, change: dict[str, Any]) -> None:
     settings = {"steps": 8, "state_every_steps": 2, "held_out_every_steps": 3, **change}
     whole, broken = make_request("whole", settings=settings), make_request("broken", settings=settings)
@@ -214,3 +224,27 @@ def test_killed_training_on_labelled_losers_resumes_to_the_same_bytes(world: Wor
         run(requests[1], progress=kill_at(3))
     resumed = run(requests[1])
     assert (resumed.steps, resumed.digest) == (2, whole.digest)
+
+
+def test_an_adapter_leaves_a_plain_checkpoint_and_small_states(make_request: MakeRequest, world: World) -> None:
+    request = make_request(settings={"lr": 1e-3, "state_every_steps": 3, **ADAPTER})
+    result = run(request)
+    before, after = (load_unet(folder, device="cpu").state_dict() for folder in (world.base, result.checkpoint))
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert all(".attn" in name and "to_" in name for name in moved)
+    state = load_file(StageFolder(request.stage).state(3) / "unet.safetensors")
+    assert len(state) == 16  # A and B of four projections in two attentions
+    assert all(".lora_" in name for name in state)
+    assert log_of(request, "margin")[0] == 0.0
+    assert log_of(request, "margin")[-1] != 0.0
+
+
+def test_another_seed_draws_another_adapter(make_request: MakeRequest) -> None:
+    one, other = (
+        load_networks(make_request(name, settings=ADAPTER, run_seed=seed)).tensors.trained
+        for name, seed in (("a", 0), ("b", 1))
+    )
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) == (".lora_B." in name) for name in one)

@@ -191,3 +191,35 @@ def test_a_dropped_caption_is_dropped_for_the_pair_and_both_networks(make_step: 
     assert torch.equal(policy[:8], policy[8:])
     empty = (policy[:8] == step.text.empty).all(dim=2).all(dim=1)
     assert 0 < empty.sum() < 8
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+@pytest.mark.parametrize("layers", ["attention", "all"])
+def test_a_fresh_adapter_has_no_margin_and_trains_alone(
+    make_step: MakeStep, dtype: str, gradient_checkpointing: bool, layers: str
+) -> None:
+    step = make_step(
+        dtype=dtype, gradient_checkpointing=gradient_checkpointing, lora_rank=4, lora_alpha=4.0, lora_layers=layers
+    )
+    measured = step.measure(BATCH)
+    assert measured.margin is not None
+    assert measured.margin.tolist() == [0.0] * 8
+    assert measured.loss.tolist() == [torch.tensor(2.0).log().item()] * 8
+    measured.loss.mean().backward()
+    grown = {name for name, p in step.policy.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert grown
+    assert all(".lora_B." in name for name in grown)  # B is 0, so nothing reaches A yet
+
+
+def test_the_opponent_of_an_adapter_is_the_start_whatever_the_adapter_has_learned(make_step: MakeStep) -> None:
+    plain, step = make_step(), make_step(lora_rank=4, lora_alpha=4.0)
+    with torch.no_grad():
+        for name, parameter in step.policy.named_parameters():
+            if ".lora_B." in name:
+                parameter.fill_(0.05)
+    expected, measured = plain.measure(BATCH), step.measure(BATCH)
+    assert measured.margin is not None
+    assert measured.margin.abs().min() > 0
+    assert torch.equal(measured.real_opponent, expected.real_opponent)
+    assert torch.equal(measured.generated_opponent, expected.generated_opponent)
