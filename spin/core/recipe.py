@@ -269,10 +269,11 @@ def _unknown_names(recipe: Recipe, layer: Layer) -> list[Problem]:
             if arm != BASE and arm not in recipe.arms:
                 found.append(_problem(layer, ("claims", number, key), f"no arm {arm!r}; {known}, {BASE}"))
     for number, plot in enumerate(recipe.plots):
-        named = {("arms",): plot.arms or (), **{("curves", label): arms for label, arms in (plot.curves or {}).items()}}
-        for key, arms in named.items():
+        named: dict[KeyPath, tuple[str, ...]] = {("arms",): plot.arms or ()}
+        named |= {("curves", label): arms for label, arms in (plot.curves or {}).items()}
+        for path, arms in named.items():
             places = (place for place, arm in enumerate(arms) if arm not in recipe.arms)
-            wrong = [_problem(layer, ("plots", number, *key, at), f"no arm {arms[at]!r}; {known}") for at in places]
+            wrong = [_problem(layer, ("plots", number, *path, at), f"no arm {arms[at]!r}; {known}") for at in places]
             found += wrong
     if len(set(recipe.seeds)) < len(recipe.seeds):
         found.append(_problem(layer, ("seeds",), "names a seed twice"))

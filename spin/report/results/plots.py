@@ -24,9 +24,8 @@ def drawings(study: Study) -> list[Drawing]:
 
 
 def _drawn(study: Study, plot: Plot) -> Drawing | None:
-    rows = {
-        arm: [row for row in study.rows if row.arm == arm and study.mean(row.row, plot.metric)] for arm in _arms(study)
-    }
+    told = [row for row in study.rows if study.mean(row.row, plot.metric)]
+    rows = {arm: [row for row in told if row.arm == arm] for arm in _arms(study)}
     curves = _curves(study, plot)
     shown = [row for arms in curves.values() for arm in arms for row in rows[arm]]
     if not shown:

@@ -17,6 +17,7 @@ from spin.report.scoring import column_for
 from spin.report.subjects import DENOISING
 
 _SETS: Final = ("frechet_clean", "frechet")
+_LOGGED: Final = ("accuracy", "jensen_gap", "loser_scale")
 
 
 def means(study: Study) -> str:
@@ -99,20 +100,18 @@ def costs(study: Study) -> str:
 
 
 def training(study: Study) -> str:
-    """How the last stage of each row went: what its log says of its last steps, and the held-out error at high noise."""
+    """How the last stage of each row went, by the last steps of its log; held-out error at the noisiest level."""
     lines = []
     for row in study.rows:
         stages = [stage for stage in study.stages(row) if stage.training]
         if not stages:
             continue
-        first, late = stages[0], _mean([ratio for stage in stages for ratio in _late(stage)])
-        cells = [
-            _mean([stage.training.get(name) for stage in stages]) for name in ("accuracy", "jensen_gap", "loser_scale")
-        ]
+        late = _mean([ratio for stage in stages for ratio in _late(stage)])
+        cells = (_mean([stage.training.get(name) for stage in stages]) for name in _LOGGED)
         each = _mean([1000 * stage.train_seconds / stage.images if stage.images else None for stage in stages])
         lines.append([
             escape(row.label), figures(each), *(number(cell, 3) for cell in cells), number(late, 2),
-            figures(first.peak_bytes / 2**20) if first.peak_bytes else NOTHING,
+            figures(stages[0].peak_bytes / 2**20) if stages[0].peak_bytes else NOTHING,
         ])  # fmt: skip
     header = [
         "last stage", "ms a training image", "implicit accuracy", "Jensen gap", "safeguard's factor",
