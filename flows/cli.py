@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
+from flows.arguments import Root, RunName
+from flows.studying import app as studying
 from spin.core.config import Config, load_config
 from spin.core.config_explain import explain as explain_key
 from spin.core.errors import ConfigError, SpinError
@@ -17,10 +19,10 @@ from spin.core.record import read_record
 app: Final = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 config_app: Final = typer.Typer(no_args_is_help=True, help="About the settings.")
 app.add_typer(config_app, name="config")
+app.add_typer(studying)
 
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")]
 Source = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a preset.")]
-Root = Annotated[Path, typer.Option("--root", help="The folder that holds the runs.")]
 Gpus = Annotated[str, typer.Option(help="all, none, or a list such as 0,1.")]
 Slots = Annotated[int, typer.Option(min=1, help="Workers in spin-gpu on a machine without GPUs.")]
 OptionalSource = Annotated[
@@ -28,7 +30,6 @@ OptionalSource = Annotated[
 ]
 _PRESET: Final = "sd15-paper"
 _POOLS: Final = ("spin-control", "spin-gpu", "spin-train")
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
 
 
 def main() -> None:
@@ -82,7 +83,16 @@ def check(source: Source, overrides: Overrides = None) -> None:
 
 @app.command()
 def plan(source: Source, overrides: Overrides = None) -> None:
-    """Say what a run will do before anything is spent: counts, minutes from a probe, disk, memory."""
+    """Say what a run, or a comparison, will do before anything is spent: counts, time from a probe, disk, memory."""
+    from spin.core.recipe import is_recipe, load_recipe
+
+    if is_recipe(source):
+        from flows.compare_forecast import forecast_comparison, print_comparison
+
+        recipe = load_recipe(source)
+        _prepare(Path("runs"))
+        print_comparison(forecast_comparison(recipe, root="runs"), recipe)
+        return
     from flows.forecast import forecast, print_forecast
 
     print_forecast(forecast(load_config(source, overrides=overrides or [])))
@@ -134,6 +144,45 @@ def evaluate(
         _evaluate_run(root, subject, checkpoint, benchmark, overrides or [])
     else:
         _evaluate_checkpoint(root, subject, against, benchmark, name, preset, overrides or [])
+
+
+@app.command()
+def compare(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A packaged recipe's name, or a YAML file.")],
+    root: Root = Path("runs"),
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", help="Play only this one of the recipe's seeds; repeatable.")
+    ] = None,
+    overrides: Overrides = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="Copy scores and facts into this folder, a folder for each recipe.")
+    ] = None,
+) -> None:
+    """Play the arms of a recipe with equal budgets, and tell which claims hold; a second call goes on."""
+    from flows.entering import execution_settings
+    from spin.core.recipe import load_recipe
+
+    load_recipe(recipe).chosen_seeds(seeds)
+    execution_settings(overrides or [])
+    _prepare(root)
+    from flows.compare import compare as flow
+
+    found: Any = flow(recipe, seeds, overrides, str(root))
+    if keep is not None:
+        from spin.report.results.page import keep_facts
+
+        keep_facts(found.folder, keep)
+    typer.echo(f"{found.played} runs; {found.page}")
+
+
+@app.command()
+def results(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of each comparison's facts.")],
+) -> None:
+    """Write the page of all comparisons, results.md beside the folder, from their committed scores alone."""
+    from spin.report.results.page import write_whole_page
+
+    typer.echo(f"wrote {write_whole_page(folder)}")
 
 
 @app.command()
@@ -263,9 +312,14 @@ def show(source: Source, overrides: Overrides = None) -> None:
 
 def _enter(root: Path, name: str) -> None:
     """Refuse an unknown run before Prefect is imported and a server starts."""
+    read_record(RunsRoot(root.absolute()).run(name))
+    _prepare(root)
+
+
+def _prepare(root: Path) -> None:
+    """Prefect's settings, before it is imported."""
     from flows.environment import prepare_environment, refuse_other_server
 
-    read_record(RunsRoot(root.absolute()).run(name))
     prepare_environment(root)
     refuse_other_server()
 
@@ -289,11 +343,9 @@ def _evaluate_checkpoint(
     overrides: list[str],
 ) -> None:  # fmt: skip
     from flows.entering import evaluation_sections
-    from flows.environment import prepare_environment, refuse_other_server
 
     evaluation_sections(preset, benchmarks or [], overrides)
-    prepare_environment(root)
-    refuse_other_server()
+    _prepare(root)
     from flows.comparing import evaluate_checkpoint
     from spin.report.terminal import print_table
     from tasks.showing import console

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from flows.automations import TAG, replace_automations
 from flows.children import evaluate_shards, prepare_run_data, train_stage
+from flows.compare import CompareForm, compare
 from flows.comparing import CheckpointForm, evaluate_checkpoint
 from flows.evaluate import EvaluateForm, evaluate
 from flows.forms import RunForm, form_schema
@@ -73,6 +74,7 @@ def deployments(config: Config) -> list[Deployed]:
         Deployed(train_stage, "gpu", TRAIN),
         Deployed(evaluate, "on-demand", CONTROL, EvaluateForm),
         Deployed(evaluate_checkpoint, "on-demand", CONTROL, CheckpointForm, compared),
+        Deployed(compare, "compare", CONTROL, CompareForm, compared),
         Deployed(evaluate, "nightly", CONTROL, EvaluateForm, nightly, nightly_schedule(config), one_at_a_time=True),
         Deployed(report_run, "report", CONTROL, ReportForm),
     ]

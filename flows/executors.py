@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
+from flows.adopting import adopt_samples, adopt_training
 from flows.asking import Asked
 from flows.batches import SampleBatch, ScoreBatch, groups
 from flows.joining import Call, Child, Missing, join
@@ -80,13 +81,12 @@ class Local:
     def sample(self, number: int, prepared: PrepareResult, opponent: Model) -> int:
         stage = self.requests.folder.iteration(number)
         plan = read_plan(stage)
-        missing = missing_samples(
-            stage, plan, shard_identity(self.requests.sample(stage, (), prepared, opponent), plan)
-        )
+        identity = shard_identity(self.requests.sample(stage, (), prepared, opponent), plan)
+        missing = adopt_samples(self.requests, stage, missing_samples(stage, plan, identity), identity)
         return sum(result.images for result in draw(self.requests, number, missing, prepared, opponent))
 
     def train(self, request: TrainRequest, name: str) -> TrainResult:
-        if training_stands(request, check=stands):
+        if training_stands(request, check=stands) or adopt_training(self.requests, request):
             return _standing(request, steps=0)
         return learn(self.requests, request, name)
 
@@ -121,7 +121,7 @@ class Workers:
         stage = self.requests.folder.iteration(number)
         plan = read_plan(stage)
         identity = shard_identity(self.requests.sample(stage, (), prepared, opponent), plan)
-        missing = missing_samples(stage, plan, identity)
+        missing = adopt_samples(self.requests, stage, missing_samples(stage, plan, identity), identity)
         for shard in missing:
             _show_damage(stage.samples(shard), identity)
         children = []
@@ -133,7 +133,7 @@ class Workers:
 
     def train(self, request: TrainRequest, name: str) -> TrainResult:
         stage = StageFolder(request.stage)
-        stood = training_stands(request, check=stands)
+        stood = training_stands(request, check=stands) or adopt_training(self.requests, request)
         if not stood:
             for path in training_artifacts(request):
                 _show_damage(path, training_identity(request))

@@ -44,22 +44,11 @@ class Forecast:
 
 def forecast(config: Config) -> Forecast:
     """Counts from the config and the data, seconds from one measured batch of each kind."""
-    from spin.diffusion.probe import measure  # torch: only this command and runs pay for it
-    from spin.prepare.base import resolve_base
+    from spin.prepare.base import resolve_base  # torch: only this command and runs pay for it
 
     device = find_device(config.execution.device)
-    rates = measure(
-        resolve_base(config.model.base),
-        sampling_guidance=config.sampling.guidance_scale,
-        sampling_steps=config.sampling.num_inference_steps,
-        sampling_batch=config.sampling.batch_size,
-        evaluation_guidance=config.evaluation.guidance_scale,
-        evaluation_steps=config.evaluation.num_inference_steps,
-        micro_batch=min(config.train.micro_batch_size, config.train.batch_size),
-        device=device,
-        threads=config.execution.threads,
-    )
-    rows = _train_rows(Requests(config, device))
+    rates = measured(config, resolve_base(config.model.base), device)
+    rows = train_rows(Requests(config, device))
     lines = _lines(config, rows, rates)
     sampled = sum(line.count for line in lines if line.work == "sample")
     checkpoints = config.iterations + (config.sft.steps > 0)
@@ -70,12 +59,29 @@ def forecast(config: Config) -> Forecast:
     return Forecast(lines, rows, disk, free, rates.peak_bytes, device)
 
 
+def measured(config: Config, base: Path, device: str) -> Rates:
+    """One batch of each kind of work, as the config has it."""
+    from spin.diffusion.probe import measure  # torch: only this command and runs pay for it
+
+    return measure(
+        base,
+        sampling_guidance=config.sampling.guidance_scale,
+        sampling_steps=config.sampling.num_inference_steps,
+        sampling_batch=config.sampling.batch_size,
+        evaluation_guidance=config.evaluation.guidance_scale,
+        evaluation_steps=config.evaluation.num_inference_steps,
+        micro_batch=min(config.train.micro_batch_size, config.train.batch_size),
+        device=device,
+        threads=config.execution.threads,
+    )
+
+
 def print_forecast(found: Forecast) -> None:
     """Print counts, minutes, disk and memory."""
     table = Table("stage", "work", "count", "time")
     for line in found.lines:
-        table.add_row(line.stage, line.work, f"{line.count:,}", _time(line.seconds))
-    table.add_row("[bold]total", "", "", f"[bold]{_time(sum(line.seconds for line in found.lines))}")
+        table.add_row(line.stage, line.work, f"{line.count:,}", time_text(line.seconds))
+    table.add_row("[bold]total", "", "", f"[bold]{time_text(sum(line.seconds for line in found.lines))}")
     console.print(table)
     rows = "not prepared yet, so sampling is counted at one image per reading" if found.rows is None else found.rows
     console.print(f"train rows: {rows}; device: {found.device}, probed with one batch of each kind", highlight=False)
@@ -86,14 +92,14 @@ def print_forecast(found: Forecast) -> None:
     )
 
 
-def _time(seconds: float) -> str:
+def time_text(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _lines(config: Config, rows: int | None, rates: Rates) -> list[Line]:
-    pictures = _evaluated(config)
+    pictures = evaluated_pictures(config)
     lines = [Line("base", "evaluate", pictures, pictures * rates.evaluated_image)]
     if config.sft.steps:
         images = config.sft.steps * config.sft.batch_size
@@ -109,7 +115,7 @@ def _lines(config: Config, rows: int | None, rates: Rates) -> list[Line]:
     return lines
 
 
-def _evaluated(config: Config) -> int:
+def evaluated_pictures(config: Config) -> int:
     """Pictures of one model over all benchmarks; a file of prompts counts as 256 until it is read."""
     evaluation = config.evaluation
     total = 0
@@ -123,7 +129,7 @@ def _evaluated(config: Config) -> int:
     return total
 
 
-def _train_rows(requests: Requests) -> int | None:
+def train_rows(requests: Requests) -> int | None:
     if requests.folder.prompts.exists():
         return count_train_rows(requests.folder.prompts)
     data = requests.config.data

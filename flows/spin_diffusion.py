@@ -136,7 +136,8 @@ def spin_diffusion(
     with only_one(requests.folder):
         state, base = prepare_run(requests)
         play_rounds(state, base)
-        result: ReportResult = report(ReportRequest(requests.root.path, settings.run.name), requests.inline)
+        page = settings.execution.report_page
+        result: ReportResult = report(ReportRequest(requests.root.path, settings.run.name, page=page), requests.inline)
     state.totals.seconds = time.perf_counter() - start
     return Completed(message=str(state.totals), data=RunSummary(result, state.totals, state.record.get("stopped")))
 

@@ -39,6 +39,11 @@ def show_story(run: str, told: ReportResult) -> None:
         _told(partial(create_markdown_artifact, key=f"{key}-sheet", markdown=sheet, description=f"pictures of {run}"))
 
 
+def show_text(key: str, text: str, description: str) -> None:
+    """One keyed page of Markdown."""
+    _told(partial(create_markdown_artifact, key=artifact_key(key), markdown=text, description=description))
+
+
 def show_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
     """One keyed table."""
     table = [dict(row) for row in rows]

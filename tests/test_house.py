@@ -60,7 +60,7 @@ def test_every_module_imports() -> None:
     [
         (["--help"], 0), (["run", "--help"], 0), (["check", "miniature"], 0), (["config", "show", "miniature"], 0),
         (["config", "explain", "train.beta"], 0), (["check", "miniature", "--set", "train.beta=-1"], 2),
-        (["query", "SELECT 1", "--root", "nowhere"], 2),
+        (["query", "SELECT 1", "--root", "nowhere"], 2), (["lineage", "--help"], 0),
     ],
 )  # fmt: skip
 def test_what_only_reads_the_config_imports_neither_torch_nor_prefect(arguments: list[str], code: int) -> None:

@@ -55,10 +55,16 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")))
 
 
-def load_config(source: str | Path | Mapping[str, Any], *, overrides: Sequence[str] = ()) -> Config:
-    """The config of a preset, a file or a mapping, with overrides such as `train.steps=[50,500]` on top."""
+def load_config(
+    source: str | Path | Mapping[str, Any], *, overrides: Sequence[str] = (), layers: Sequence[Layer] = ()
+) -> Config:
+    """The config of a preset, a file or a mapping, with overrides such as `train.steps=[50,500]` on top.
+
+    Args:
+        layers: laid over the source, below the overrides.
+    """
     stack = _Stack()
-    layers, problems = _read_overrides(overrides)
+    last, problems = _read_overrides(overrides, after=len(layers))
     try:
         if isinstance(source, Mapping):
             stack.push(_mapping_layer(source, where="config"))
@@ -66,7 +72,7 @@ def load_config(source: str | Path | Mapping[str, Any], *, overrides: Sequence[s
             _push_source(stack, source)
     except ConfigError as error:
         raise ConfigError("\n".join([str(error), *map(str, problems)])) from None
-    for layer in layers:
+    for layer in (*layers, *last):
         stack.push(layer)
     stack.problems += problems
     return stack.resolve()
@@ -189,9 +195,9 @@ def _no_preset(name: object) -> str:
     return f"unknown preset {short(name)}; {hint}presets: {', '.join(preset_names())}"
 
 
-def _read_overrides(overrides: Sequence[str]) -> tuple[list[Layer], list[Problem]]:
+def _read_overrides(overrides: Sequence[str], *, after: int) -> tuple[list[Layer], list[Problem]]:
     layers, problems = [], []
-    for index, text in enumerate(overrides, start=1):
+    for index, text in enumerate(overrides, start=after + 1):
         key, equals, value = (part.strip() for part in text.partition("="))
         label = f"--set {key}{equals}{value}"
         label = label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 3]}..."

@@ -111,6 +111,10 @@ class ExecutionConfig(Section):
     mix_classes: bool = setting(
         False, "shards of one iteration may come from machines, or versions of torch, with other bits", source=CHOSEN
     )
+    adopt: bool = setting(False, "take equal work of other runs in the root instead of making it again", source=CHOSEN)
+    report_page: bool = setting(
+        True, "write the report's page and plots at the end; the report command does later", source=CHOSEN
+    )
     train_processes: int | None = setting(
         None, "processes of a training; null for one on each GPU it may use, one on a CPU", source=CHOSEN, ge=1, le=1024
     )

@@ -32,6 +32,9 @@ class RunsRoot:
     def prompt_set(self, name: str, digest: str) -> PromptSetFolder:
         return PromptSetFolder(self.prompt_sets / f"{name}-{digest[:16]}")
 
+    def comparison(self, name: str) -> ComparisonFolder:
+        return ComparisonFolder(self.path / name)
+
     @property
     def nights(self) -> Path:
         """History of the nightly evaluations of all runs; among the evaluations, where no run can have its name."""
@@ -85,6 +88,26 @@ class RunFolder:
     def sft(self) -> StageFolder:
         """The optional supervised stage before iteration 1."""
         return StageFolder(self.path / "sft")
+
+
+@dataclass(frozen=True)
+class ComparisonFolder:
+    """What a recipe's runs have come to; the runs themselves stand beside it."""
+
+    path: Path
+
+    @property
+    def rates(self) -> Path:
+        """Device time of the units of work, measured before the first run."""
+        return self.path / "rates.json"
+
+    @property
+    def page(self) -> Path:
+        return self.path / "results.md"
+
+    @property
+    def pictures(self) -> Path:
+        return self.path / "pictures.png"
 
 
 @dataclass(frozen=True)

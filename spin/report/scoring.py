@@ -7,7 +7,7 @@ the interval it would have alone. Intervals of differences are bootstrapped, tho
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -112,11 +112,17 @@ def title(metric: str) -> str:
 def _column(metric: str, subjects: list[Subject], per_prompt: bool, kind: Kind) -> Column:
     per_subject = [list(s.values.get(metric, {}).values()) if per_prompt else [s.set_values[metric]]
                    for s in subjects if metric in (s.values if per_prompt else s.set_values)]  # fmt: skip
+    means = [sum(values) / len(values) for values in per_subject]
+    return column_for(metric, means, per_prompt=per_prompt, kind=kind)
+
+
+def column_for(metric: str, means: Sequence[float], *, per_prompt: bool = True, kind: Kind = "judge") -> Column:
+    """How a metric is shown, by the size of the models' means."""
     sizes = min if metric == DENOISING else max  # a base far off must not hide what comes after
     return Column(
         metric=metric,
         title=title(metric),
-        digits=_DIGITS.get(metric) or _digits(sizes(abs(sum(values) / len(values)) for values in per_subject)),
+        digits=_DIGITS.get(metric) or _digits(sizes(abs(mean) for mean in means)),
         lower_is_better=metric in _LOWER_IS_BETTER,
         per_prompt=per_prompt,
         percent=metric == "attributes",

@@ -1,0 +1,11 @@
+"""Arguments that commands of several modules take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Root = Annotated[Path, typer.Option("--root", help="The folder that holds the runs.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]

@@ -1,0 +1,99 @@
+"""`plan RECIPE`: what a comparison will do and cost, arm by arm, before anything is spent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from flows.compare import Planned, measured_rates, plan_arms
+from flows.forecast import evaluated_pictures, measured, time_text, train_rows
+from flows.requests import Requests
+from spin.core.recipe import Source
+from tasks.launching import find_device
+from tasks.showing import console
+
+
+@dataclass(frozen=True)
+class ArmForecast:
+    """One arm over all seeds."""
+
+    arm: str
+    budget: str
+    steps: str
+    images: int
+    sampled: int
+    seconds: float  # without what it shares with an arm above it
+    shared: bool
+
+
+def forecast_comparison(source: Source, *, root: str) -> list[ArmForecast]:
+    """Count every arm; seconds from one measured batch of each kind."""
+    from spin.prepare.base import resolve_base  # torch: only this command and runs pay for it
+
+    recipe = source.recipe
+    config = source.config_of(recipe.measure, seed=recipe.seeds[0], root=root)
+    base = resolve_base(config.model.base)
+    rates = recipe.rates or measured_rates(config, base)
+    probe = measured(config, base, find_device(config.execution.device))
+    plans = plan_arms(source, rates, train_rows(Requests(config, "cpu")) or config.data.rows or 1, root, [])
+    return list(_arms(source, plans, probe.sft_image, probe.evaluated_image))
+
+
+def print_comparison(found: Sequence[ArmForecast], source: Source) -> None:
+    """Print the arms and the sum in hours of this device."""
+    seeds = len(source.recipe.seeds)
+    table = Table("arm", "budget", "steps", "training images", "sampled", f"time, {seeds} seeds")
+    for arm in found:
+        time = time_text(arm.seconds) + (", start shared" if arm.shared else "")
+        table.add_row(arm.arm, arm.budget, arm.steps, f"{arm.images:,}", f"{arm.sampled:,}", time)
+    total = sum(arm.seconds for arm in found)
+    table.add_row("[bold]total", "", "", "", "", f"[bold]{time_text(total)}")
+    console.print(table)
+    device = find_device("auto")
+    unit = "GPU" if device == "cuda" else "CPU"
+    console.print(f"{total / 3600:.2f} {unit} hours, probed with one batch of each kind", highlight=False)
+
+
+def _arms(source: Source, plans: Sequence[Planned], image: float, picture: float) -> Iterator[ArmForecast]:
+    starts: set[str] = set()
+    for name in source.recipe.arms:
+        mine = [planned for planned in plans if planned.arm == name]
+        if not mine:
+            yield ArmForecast(name, "made elsewhere", "", 0, 0, evaluated_pictures_of(source) * picture, False)
+            continue
+        config, seeds = mine[0].config, len(mine)
+        start = json.dumps([config.sft.model_dump(), config.data.model_dump()], sort_keys=True, default=str)
+        shared = bool(config.sft.steps and config.iterations) and start in starts
+        starts.add(start)
+        models = config.iterations + bool(config.sft.steps and not shared)
+        start_cost = config.sft.steps * config.sft.batch_size if shared else 0
+        seconds = seeds * ((mine[0].time - start_cost) * image + models * evaluated_pictures(config) * picture)
+        yield ArmForecast(
+            name, _budget(source, name), _steps(mine[0]), mine[0].images, mine[0].sampled, seconds, shared
+        )
+
+
+def evaluated_pictures_of(source: Source) -> int:
+    """Pictures of a model that is only scored."""
+    return evaluated_pictures(source.config_of(source.recipe.measure, seed=source.recipe.seeds[0], root=str(Path())))
+
+
+def _budget(source: Source, arm: str) -> str:
+    budget = source.recipe.budget_of(arm)
+    if budget is None:
+        return "the measure"
+    return "free" if budget.by == "free" else f"{budget.factor:g} x {budget.by}"
+
+
+def _steps(planned: Planned) -> str:
+    config = planned.config
+    start = [f"{config.sft.steps} SFT"] if config.sft.steps else []
+    numbers = range(1, config.iterations + 1)
+    steps = [config.train.at(number).steps for number in numbers]
+    if steps and len(set(steps)) == 1:
+        return " + ".join([*start, f"{len(steps)} x {steps[0]}"])
+    return " + ".join([*start, *map(str, steps)])

@@ -1,0 +1,299 @@
+"""The recipe of a comparison: its arms, seeds and budgets, and the claims that are named before anybody looks.
+
+    recipe = load_recipe("miniature")
+    recipe.config("spin", seed=0).train.beta
+
+Each arm is a run of the same pipeline: the recipe's config, the settings of all arms, and its own on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from spin.core.config import Config, load_config
+from spin.core.config_file import KeyPath, Layer, Position, Problem, key_text, read_config_file, read_config_text
+from spin.core.config_messages import did_you_mean, problems_of
+from spin.core.config_rules import SCORERS, check_run_name
+from spin.core.config_setting import LIST, Name, Section
+from spin.core.errors import ConfigError
+
+BASE: Final = "base"  # the row of the model that all arms start from
+_MOST_ARMS: Final = 64
+
+
+def _check_arm(name: str) -> str:
+    if name == BASE or not name.replace("-", "").isalnum() or len(name) > 30 or name != name.lower():
+        raise ValueError(f"expected up to 30 small letters, digits or '-', and not {BASE!r}; got {name[:40]!r}")
+    return name
+
+
+def _check_average(judges: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = next((judge for judge in judges if judge not in SCORERS), None)
+    if unknown is not None:
+        raise ValueError(f"no judge {unknown[:40]!r}; judges: {', '.join(SCORERS)}")
+    return judges
+
+
+class Budget(Section):
+    """What an arm may spend, against the recipe's measure."""
+
+    by: Literal["images", "time", "free"]
+    factor: float = Field(default=1.0, gt=0, le=1000)
+    why: Name | None = None
+
+    @model_validator(mode="after")
+    def _free_says_why(self) -> Self:
+        if self.by == "free" and not self.why:
+            raise ValueError("a free budget says why, in one sentence")
+        return self
+
+    def __str__(self) -> str:
+        if self.by == "free":
+            return f"of its own: {self.why}"
+        words = "training images" if self.by == "images" else "device time"
+        return f"{self.factor:g} x {words}"
+
+
+class Rates(Section):
+    """Device time of one unit of work, in supervised training images; `plan` and the results print them measured."""
+
+    pair: float = Field(gt=0, le=1000)
+    sampled_image: float = Field(gt=0, le=1e6)
+    lora_image: float = Field(default=1.0, gt=0, le=1000)
+    lora_pair: float | None = Field(default=None, gt=0, le=1000)  # None: as `pair`
+
+
+class Arm(Section):
+    """One way to spend the budget; or a checkpoint that somebody made elsewhere."""
+
+    label: Name
+    settings: dict[str, Any] = Field(default_factory=dict)
+    budget: Budget | None = None
+    rows: Literal["last", "all"] = "last"  # of the tables: the last model, or every iteration's
+    checkpoint: Name | None = None  # a diffusers folder or hub id: scored, not trained
+
+
+class Claim(Section):
+    """A sentence that the numbers will bear out or not, written down before they exist."""
+
+    says: Name
+    model: Name  # an arm: its last model; or arm/iteration-01; or base
+    over: Name
+    on: Name = "average"
+    wants: Literal["above", "not below"] = "above"
+
+
+class Plot(Section):
+    """A metric of some arms: side by side, or against what training has read (progress) or cost so far.
+
+    `curves` joins arms to a line; without it each arm is one, through its iterations.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
+    title: Name
+    kind: Literal["progress", "cost", "bars"] = "bars"
+    metric: Name = "average"
+    arms: Annotated[tuple[Name, ...], LIST] | None = None  # None: all
+    curves: dict[str, Annotated[tuple[Name, ...], LIST]] | None = None
+
+
+class Recipe(Section):
+    """A comparison of arms that share base, real data, prompts and seeds."""
+
+    name: Annotated[str, AfterValidator(check_run_name), Field(max_length=24)]
+    question: Name
+    config: Name = "miniature"  # preset or config file that every run starts from
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...], LIST] = (0,)
+    settings: dict[str, Any] = Field(default_factory=dict)
+    average: Annotated[tuple[Name, ...], LIST, AfterValidator(_check_average)]
+    measure: Name  # the arm whose budget is 1
+    budget: Budget | None = None  # of arms that name none
+    rates: Rates | None = None  # None: measured by a probe before the first run
+    arms: Annotated[dict[Annotated[str, AfterValidator(_check_arm)], Arm], Field(min_length=1, max_length=_MOST_ARMS)]
+    claims: Annotated[tuple[Claim, ...], Field(strict=False)] = ()
+    plots: Annotated[tuple[Plot, ...], Field(strict=False)] = ()
+
+    def budget_of(self, arm: str) -> Budget | None:
+        """What the arm may spend; None for the measure itself and for checkpoints."""
+        if arm == self.measure or self.arms[arm].checkpoint is not None:
+            return None
+        return self.arms[arm].budget or self.budget
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Arms that are runs."""
+        return tuple(name for name, arm in self.arms.items() if arm.checkpoint is None)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A recipe and the file that it was read from, so that a problem can name its line."""
+
+    recipe: Recipe
+    layer: Layer
+    config: str | Path  # what `recipe.config` names: a preset, or a file beside the recipe
+
+    def config_of(self, arm: str, *, seed: int, root: str, overrides: Sequence[str] = ()) -> Config:
+        """The config of one arm's run."""
+        name = run_name(self.recipe.name, arm, seed)
+        own = [f"run.name={name}", f"run.seed={seed}", f"run.root={root}"]
+        layers = [_below(self.layer, ("settings",), 1), _below(self.layer, ("arms", arm, "settings"), 2)]
+        return load_config(self.config, layers=layers, overrides=[*own, *overrides])
+
+    def names(self, arm: str, key: str) -> bool:
+        """Whether recipe or arm set this config key themselves."""
+        section, _, name = key.partition(".")
+        own = (self.recipe.settings, self.recipe.arms[arm].settings)
+        return any(name in found if isinstance(found := tree.get(section), Mapping) else False for tree in own)
+
+    def chosen_seeds(self, wanted: Sequence[int] | None) -> tuple[int, ...]:
+        """The recipe's seeds, or some of them."""
+        known = self.recipe.seeds
+        strange = [seed for seed in wanted or () if seed not in known]
+        if strange:
+            raise ConfigError(f"the recipe has no seed {strange[0]}", fix=f"its seeds: {', '.join(map(str, known))}")
+        return tuple(wanted or known)
+
+    def problem(self, path: KeyPath, message: str) -> ConfigError:
+        """An error that names file, line and key."""
+        return ConfigError(str(_problem(self.layer, path, message)))
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names of the recipes that travel with the package, sorted."""
+    files = resources.files("configs").joinpath("compare").iterdir()
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")))
+
+
+def is_recipe(source: str) -> bool:
+    """Whether this names a recipe, not the config of a run: by its name, or by the `arms` in the file."""
+    path = Path(source)
+    if not path.is_file():
+        return source in recipe_names()
+    try:
+        return "arms" in read_config_file(path).values
+    except ConfigError:
+        return False
+
+
+def load_recipe(source: str) -> Source:
+    """The recipe of this name or file; every problem is named at once, each with its line."""
+    layer, folder = _read(source)
+    problems = list(layer.problems)
+    recipe = None
+    try:
+        recipe = Recipe.model_validate(layer.values)
+    except ValidationError as error:
+        known = {problem.key for problem in problems}
+        new = [_problem(layer, path, _in_words(path, message)) for path, message in problems_of(error)]
+        problems += [problem for problem in new if problem.key not in known]
+    if recipe is not None:
+        problems += _unknown_names(recipe, layer)
+    if problems or recipe is None:
+        lines = (str(problem) for problem in sorted(problems, key=lambda problem: problem.position))
+        raise ConfigError("\n".join(dict.fromkeys(lines)))
+    beside = folder / recipe.config if folder is not None else None
+    config = beside if beside is not None and beside.is_file() else recipe.config
+    read = Source(recipe, layer, config)
+    for arm in recipe.trained:
+        _refuse_shared_keys(read, arm)
+        read.config_of(arm, seed=recipe.seeds[0], root="runs")
+    return read
+
+
+def run_name(recipe: str, arm: str, seed: int) -> str:
+    """Name of the run of one arm and seed."""
+    return f"{recipe}.{arm}.{seed}"
+
+
+def _read(source: str) -> tuple[Layer, Path | None]:
+    if source in recipe_names():
+        text = resources.files("configs").joinpath("compare", f"{source}.yaml").read_text(encoding="utf-8")
+        return read_config_text(text, label=f"configs/compare/{source}.yaml"), None
+    path = Path(source).expanduser()
+    if not path.exists() and path.name == source and not path.suffix:
+        near = did_you_mean(source, recipe_names())
+        hint = f"did you mean {near!r}? " if near else ""
+        raise ConfigError(f"no recipe {source[:40]!r}; {hint}recipes: {', '.join(recipe_names())}, or a file")
+    return read_config_file(path), path.absolute().parent
+
+
+def _below(layer: Layer, path: KeyPath, index: int) -> Layer:
+    """What stands below a key of the recipe, as a layer of a config that still knows its lines."""
+    values: Any = layer.values
+    for part in path:
+        values = values.get(part, {}) if isinstance(values, Mapping) else {}
+
+    def shifted(places: Mapping[KeyPath, Position]) -> dict[KeyPath, Position]:
+        depth = len(path)
+        return {
+            place[depth:]: Position(index, at.line, at.column, at.label)
+            for place, at in places.items()
+            if place[:depth] == path
+        }
+
+    return Layer(layer.label, index, dict(values or {}), shifted(layer.positions), shifted(layer.key_positions))
+
+
+def _problem(layer: Layer, path: KeyPath, message: str) -> Problem:
+    places = [place for end in range(len(path), -1, -1) if (place := layer.positions.get(path[:end]))]
+    position = layer.key_positions.get(path) or (places[0] if places else Position(0, 0, 0, layer.label))
+    return Problem(position, key_text(path), message)
+
+
+def _in_words(path: KeyPath, message: str) -> str:
+    """An unknown key of a recipe is none of the config's."""
+    if not message.startswith("unknown key"):
+        return message
+    kinds: dict[int, type[Section]] = {1: Recipe, 3: Arm}
+    kind = Budget if "budget" in path[:-1] else Rates if path[0] == "rates" else kinds.get(len(path), Claim)
+    near = did_you_mean(str(path[-1]), kind.model_fields)
+    return f"unknown key; did you mean {near!r}?" if near else f"unknown key; known: {', '.join(kind.model_fields)}"
+
+
+def _unknown_names(recipe: Recipe, layer: Layer) -> list[Problem]:
+    """Arms that are named and not there, seeds twice, arms without a budget."""
+    found = []
+    known = f"arms: {', '.join(recipe.arms)}"
+    if recipe.measure not in recipe.trained:
+        found.append(_problem(layer, ("measure",), f"no trained arm {recipe.measure!r}; {known}"))
+    for number, claim in enumerate(recipe.claims):
+        for key in ("model", "over"):
+            arm = getattr(claim, key).partition("/")[0]
+            if arm != BASE and arm not in recipe.arms:
+                found.append(_problem(layer, ("claims", number, key), f"no arm {arm!r}; {known}, {BASE}"))
+    for number, plot in enumerate(recipe.plots):
+        named: dict[KeyPath, tuple[str, ...]] = {("arms",): plot.arms or ()}
+        named |= {("curves", label): arms for label, arms in (plot.curves or {}).items()}
+        for path, arms in named.items():
+            places = (place for place, arm in enumerate(arms) if arm not in recipe.arms)
+            wrong = [_problem(layer, ("plots", number, *path, at), f"no arm {arms[at]!r}; {known}") for at in places]
+            found += wrong
+    if len(set(recipe.seeds)) < len(recipe.seeds):
+        found.append(_problem(layer, ("seeds",), "names a seed twice"))
+    for name, arm in recipe.arms.items():
+        if arm.checkpoint is not None and (arm.settings or arm.budget):
+            found.append(_problem(layer, ("arms", name), "a checkpoint is scored as it is: no settings, no budget"))
+        measured = name == recipe.measure or recipe.measure not in recipe.arms
+        if not measured and arm.checkpoint is None and recipe.budget_of(name) is None:
+            ways = "{by: images}, {by: time, factor: 1}, or {by: free, why: ...}"
+            found.append(_problem(layer, ("arms", name), f"names no budget; give it budget: {ways}"))
+    return found
+
+
+def _refuse_shared_keys(source: Source, arm: str) -> None:
+    """What all arms share is not an arm's to set; name, seed and root are nobody's."""
+    own = source.recipe.arms[arm].settings
+    for place, tree in ((("settings",), source.recipe.settings), (("arms", arm, "settings"), own)):
+        if "run" in tree:
+            raise source.problem((*place, "run"), "name, seed and root of a run are the comparison's; leave it out")
+    for section, what in (("model", "base model"), ("evaluation", "evaluation")):
+        if section in own:
+            message = f"all arms share one {what}; set it in the recipe's own settings"
+            raise source.problem(("arms", arm, "settings", section), message)

@@ -1,0 +1,137 @@
+"""The results as one Markdown page: a chapter for each comparison, every number from its committed files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from spin.report.figures import count, listed
+from spin.report.markdown import bullets, escape
+from spin.report.results import tables
+from spin.report.results.claims import judge
+from spin.report.results.facts import FACTS, SCORES, Facts, read_facts
+from spin.report.results.plots import drawings
+from spin.report.results.study import Study
+from spin.report.scoring import title
+from spin.report.svg import Drawing, standalone
+
+_DEEP: Final = "##"
+NOTES: Final = "notes.md"  # beside the facts: what no number says
+OPENING: Final = "opening.md"  # beside the chapters
+
+
+def chapter(study: Study, plots: Sequence[str] = (), notes: str = "") -> str:
+    """One comparison in Markdown.
+
+    Args:
+        plots: Markdown of its plots.
+        notes: written by hand, put at the end.
+    """
+    facts = study.facts
+    blocks = [
+        f"{_DEEP} {escape(facts.recipe.question)}",
+        _setting(facts, study),
+        _claims(study),
+        *_scores(study),
+        tables.costs(study),
+        tables.training(study),
+        *plots,
+        _failed(facts),
+        notes.strip(),
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def write_chapter(folder: Path) -> Path:
+    """Write results.md and the plots beside the files of one comparison."""
+    study = Study(folder)
+    made = write_plots(study, folder)
+    page = folder / "results.md"
+    page.write_text(chapter(study, _shown(made, Path())), "utf-8")
+    return page
+
+
+def whole_page(folder: Path) -> dict[Path, str]:
+    """Every file of the page by its path: results.md beside `folder`, and the plots in it.
+
+    Args:
+        folder: holds a folder of facts for each comparison, in the order of `order.txt`.
+    """
+    found: dict[Path, str] = {}
+    chapters = [(folder / OPENING).read_text("utf-8").strip() + "\n"]
+    for name in (folder / "order.txt").read_text("utf-8").split():
+        study = Study(folder / name)
+        plots = drawings(study)
+        for plot in plots:
+            found[folder / name / f"{plot.name}.svg"] = standalone(plot)
+        written = folder / name / NOTES
+        notes = written.read_text("utf-8") if written.exists() else ""
+        chapters.append(chapter(study, _shown(plots, Path(folder.name) / name), notes))
+    found[folder.parent / "results.md"] = "\n".join(chapters)
+    return found
+
+
+def write_whole_page(folder: Path) -> Path:
+    for path, text in whole_page(folder).items():
+        path.write_text(text, "utf-8")
+    return folder.parent / "results.md"
+
+
+def keep_facts(folder: Path, kept: Path) -> None:
+    """Copy a comparison's scores and facts, which is all that the page needs, below another folder."""
+    target = kept / read_facts(folder).recipe.name
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (FACTS, SCORES):
+        shutil.copyfile(folder / name, target / name)
+
+
+def write_plots(study: Study, folder: Path) -> list[Drawing]:
+    made = drawings(study)
+    for plot in made:
+        (folder / f"{plot.name}.svg").write_text(standalone(plot), "utf-8")
+    return made
+
+
+def _shown(plots: Sequence[Drawing], folder: Path) -> list[str]:
+    return [f"![{escape(plot.heading)}]({(folder / f'{plot.name}.svg').as_posix()})" for plot in plots]
+
+
+def _setting(facts: Facts, study: Study) -> str:
+    recipe, evaluation = facts.recipe, facts.evaluation
+    seeds = f"{len(recipe.seeds)} run seeds" if len(recipe.seeds) > 1 else f"one run seed ({recipe.seeds[0]})"
+    judges = listed([title(judge) for judge in study.averaged])
+    benchmark, _, protocol = facts.benchmark.rpartition(".")
+    return (
+        f"{seeds}; {facts.prompts} prompts of `{benchmark}` (`{protocol}`), guidance {evaluation['guidance_scale']:g},"
+        f" {evaluation['num_inference_steps']} steps of {evaluation['scheduler']}; {count(facts.train_rows)} training"
+        f" images. The average is the mean of z-scores of {judges}, named in the recipe before a number existed; 0 is"
+        f" the base. Recipe `{recipe.name}`, code `{facts.code_version}`, {facts.machine}."
+    )
+
+
+def _claims(study: Study) -> str:
+    found = [judge(study, claim) for claim in study.facts.recipe.claims]
+    return bullets([judged.sentence(study) for judged in found])
+
+
+def _scores(study: Study) -> list[str]:
+    blocks = [tables.means(study), tables.medians(study)]
+    base, *_ = study.rows
+    rivals = [base, *(row for name in _rivals(study) if (row := study.row(name)) is not None)]
+    for rival in rivals:
+        blocks += [tables.win_rates(study, rival), tables.differences(study, rival)]
+    return blocks
+
+
+def _rivals(study: Study) -> list[str]:
+    """Arms that claims are made over, beside the base."""
+    over = dict.fromkeys(claim.over for claim in study.facts.recipe.claims)
+    arms = [name for name in over if "/" not in name and name in study.facts.recipe.arms]
+    return arms or [study.facts.recipe.measure]
+
+
+def _failed(facts: Facts) -> str:
+    failed = [run for run in facts.runs if run.failed]
+    return bullets([f"`{run.run}` ended early: {escape(run.failed or '')}" for run in failed])

@@ -1,0 +1,181 @@
+"""The recipe of a comparison: read whole, refused with every problem named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spin.core.errors import ConfigError
+from spin.core.recipe import is_recipe, load_recipe, recipe_names, run_name
+
+PLAIN = """\
+name: mine
+question: Does it?
+average: [alignment, aesthetic]
+settings:
+  train: {beta: 1500}
+measure: sft
+arms:
+  sft:
+    label: SFT
+    settings: {iterations: 0}
+  spin:
+    label: SPIN
+    settings: {train: {lr: 1.0e-5}}
+    budget: {by: time, factor: 2}
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def problems(folder: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(write(folder, text))
+    return [line.removeprefix(f"{folder}/") for line in str(caught.value).splitlines()]
+
+
+def test_an_arm_is_the_config_with_shared_and_own_settings_on_top(tmp_path: Path) -> None:
+    source = load_recipe(write(tmp_path, PLAIN))
+    config = source.config_of("spin", seed=7, root="elsewhere", overrides=["train.steps=5"])
+    assert (config.train.beta, config.train.lr, config.train.steps) == (1500, 1e-5, 5)
+    assert (config.run.name, config.run.seed, config.run.root) == ("mine.spin.7", 7, "elsewhere")
+    assert source.config_of("sft", seed=0, root="runs").train.lr != 1e-5
+
+
+def test_a_recipe_knows_which_steps_it_names_itself(tmp_path: Path) -> None:
+    source = load_recipe(write(tmp_path, PLAIN))
+    assert source.names("spin", "train.lr")
+    assert source.names("sft", "train.beta")  # of the shared settings
+    assert not source.names("spin", "train.steps")
+
+
+def test_the_measure_has_no_budget_and_the_others_their_own(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, PLAIN)).recipe
+    assert recipe.budget_of("sft") is None
+    assert str(recipe.budget_of("spin")) == "2 x device time"
+
+
+def test_a_budget_of_all_arms_can_be_said_once(tmp_path: Path) -> None:
+    text = PLAIN.replace("    budget: {by: time, factor: 2}\n", "") + "budget: {by: images}\n"
+    assert str(load_recipe(write(tmp_path, text)).recipe.budget_of("spin")) == "1 x training images"
+
+
+def test_an_arm_without_a_budget_is_refused_with_the_ways_out(tmp_path: Path) -> None:
+    [line] = problems(tmp_path, PLAIN.replace("    budget: {by: time, factor: 2}\n", ""))
+    assert line.startswith("recipe.yaml:11:3: arms.spin: names no budget")
+    assert "{by: free, why: ...}" in line
+
+
+def test_a_free_budget_says_why(tmp_path: Path) -> None:
+    [line] = problems(tmp_path, PLAIN.replace("{by: time, factor: 2}", "{by: free}"))
+    assert "arms.spin.budget: a free budget says why" in line
+
+
+def test_every_unknown_arm_is_named_at_once(tmp_path: Path) -> None:
+    more = "claims:\n  - {says: So., model: spim, over: base}\nplots:\n  - {name: p, title: P, arms: [sft, dpo]}\n"
+    lines = problems(tmp_path, PLAIN.replace("measure: sft", "measure: sf") + more)
+    assert [line.split(": ")[1] for line in lines] == ["measure", "claims[0].model", "plots[0].arms[1]"]
+    assert "arms: sft, spin, base" in lines[1]
+
+
+def test_a_wrong_setting_of_an_arm_is_named_with_its_line(tmp_path: Path) -> None:
+    [line] = problems(tmp_path, PLAIN.replace("lr: 1.0e-5", "lr: fast"))
+    assert line.startswith("recipe.yaml:13:28: train.lr: expected a number, got 'fast'")
+
+
+def test_an_unknown_setting_of_an_arm_has_a_neighbour(tmp_path: Path) -> None:
+    [line] = problems(tmp_path, PLAIN.replace("lr: 1.0e-5", "betta: 1"))
+    assert "did you mean 'beta'?" in line
+
+
+@pytest.mark.parametrize(
+    ("wrong", "neighbour"),
+    [("arms:", "armz:"), ("question:", "questions:"), ("    label: SFT", "    lable: SFT")],
+)
+def test_an_unknown_key_of_the_recipe_has_a_neighbour(tmp_path: Path, wrong: str, neighbour: str) -> None:
+    lines = problems(tmp_path, PLAIN.replace(wrong, neighbour))
+    assert any(f"did you mean '{wrong.strip().split(':')[0]}'?" in line for line in lines)
+
+
+@pytest.mark.parametrize("section", ["model: {base: other}", "evaluation: {prompts: 3}"])
+def test_what_all_arms_share_is_not_an_arms_to_set(tmp_path: Path, section: str) -> None:
+    [line] = problems(tmp_path, PLAIN.replace("{train: {lr: 1.0e-5}}", f"{{{section}}}"))
+    assert "all arms share one" in line
+    assert line.startswith("recipe.yaml:13:")
+
+
+@pytest.mark.parametrize("place", ["settings:\n  run: {seed: 3}", "settings:\n  run: {name: x}"])
+def test_name_and_seed_of_a_run_are_the_comparisons(tmp_path: Path, place: str) -> None:
+    [line] = problems(tmp_path, PLAIN.replace("settings:\n  train: {beta: 1500}", place))
+    assert "leave it out" in line
+
+
+def test_a_checkpoint_is_an_arm_without_a_budget(tmp_path: Path) -> None:
+    source = load_recipe(write(tmp_path, PLAIN + "  other:\n    label: Theirs\n    checkpoint: someone/model\n"))
+    assert source.recipe.trained == ("sft", "spin")
+    assert source.recipe.budget_of("other") is None
+
+
+def test_a_checkpoint_with_settings_is_refused(tmp_path: Path) -> None:
+    more = "  other:\n    label: Theirs\n    checkpoint: someone/model\n    settings: {iterations: 1}\n"
+    [line] = problems(tmp_path, PLAIN + more)
+    assert "scored as it is" in line
+
+
+@pytest.mark.parametrize("name", ["base", "Spin", "spin_1", "a" * 31])
+def test_an_arm_has_a_plain_name(tmp_path: Path, name: str) -> None:
+    lines = problems(tmp_path, PLAIN.replace("  spin:", f"  {name}:"))
+    assert any("small letters" in line for line in lines)
+
+
+def test_an_unknown_judge_of_the_average_is_refused(tmp_path: Path) -> None:
+    [line] = problems(tmp_path, PLAIN.replace("[alignment, aesthetic]", "[alignment, beauty]"))
+    assert "no judge 'beauty'" in line
+
+
+def test_seeds_are_chosen_among_the_recipes(tmp_path: Path) -> None:
+    source = load_recipe(write(tmp_path, PLAIN + "seeds: [3, 4]\n"))
+    assert source.chosen_seeds(None) == (3, 4)
+    assert source.chosen_seeds([4]) == (4,)
+    with pytest.raises(ConfigError, match="no seed 5; its seeds: 3, 4"):
+        source.chosen_seeds([5])
+
+
+def test_a_seed_twice_is_refused(tmp_path: Path) -> None:
+    assert "names a seed twice" in problems(tmp_path, PLAIN + "seeds: [3, 3]\n")[0]
+
+
+def test_a_config_file_beside_the_recipe_is_found(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("preset: miniature\ntrain: {beta: 7}\n")
+    source = load_recipe(
+        write(tmp_path, PLAIN.replace("  train: {beta: 1500}\n", "  iterations: 1\n") + "config: own.yaml\n")
+    )
+    assert source.config_of("spin", seed=0, root="runs").train.beta == 7
+
+
+def test_every_packaged_recipe_can_be_read() -> None:
+    assert "baselines" in recipe_names()
+    for name in recipe_names():
+        assert load_recipe(name).recipe.name == name
+
+
+def test_an_unknown_name_has_a_neighbour() -> None:
+    with pytest.raises(ConfigError, match="no recipe 'baseline'; did you mean 'baselines'"):
+        load_recipe("baseline")
+
+
+def test_a_config_is_no_recipe(tmp_path: Path) -> None:
+    assert is_recipe(write(tmp_path, PLAIN))
+    (tmp_path / "config.yaml").write_text("preset: miniature\n")
+    assert not is_recipe(str(tmp_path / "config.yaml"))
+    assert not is_recipe("miniature")
+    assert is_recipe("baselines")
+
+
+def test_runs_are_named_by_recipe_arm_and_seed() -> None:
+    assert run_name("mine", "spin", 2) == "mine.spin.2"
