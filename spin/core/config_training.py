@@ -92,6 +92,22 @@ class TrainConfig(Section):
     timestep_weight: Literal["constant", "h2"] = setting(
         "constant", "weight of a time step; h2 is the paper, literally", source=DPO_CODE
     )
+    objective: Literal["approximate", "exact"] = setting(
+        "approximate",
+        "over the time steps of a pair: mean of losses (Eq. 4.9), or loss of the mean (4.8)",
+        source=f"{PAPER}, experiments",
+    )
+    timesteps_per_pair: int = setting(
+        1, "time steps, each with its noise, that a pair is read at; each takes a pass's memory", source=PAPER,
+        ge=1, le=1000,
+    )  # fmt: skip
+    safeguard: float | None = setting(
+        None,
+        "mu of Diffusion-SDPO: the loser's gradient leaves the winner this share of its descent; null for whole",
+        source=f"{MEASURED}: 0.9 takes the gain away",
+        gt=0,
+        lt=1,
+    )
     beta: Betas = setting(1000.0, "pull to the opponent, dimensionless, with the factor 1/2", source=MEASURED)
     lr: Lrs = setting(3e-5, "learning rate", source=f"{MEASURED}: 1e-4 collapses")
     steps: StepCounts = setting(120, "optimizer steps an iteration", source=MEASURED)

@@ -86,6 +86,8 @@ TRAINING_LOG: Final = pa.schema(
         ("generated_mse_opponent", pa.float64()),
         ("gradient_norm", pa.float64()),
         ("lr", pa.float64()),
+        ("jensen_gap", pa.float64()),  # approximate minus exact loss on the same draws; null for one time step a pair
+        ("loser_scale", pa.float64()),  # mean factor of the loser's gradient; null without a safeguard
     ]
 )
 # Kept apart from the log, which must not differ between equal runs.

@@ -51,13 +51,19 @@ def training_draws(
     timesteps: int,
     caption_dropout: float,
     flip: bool,
+    repeat: int = 0,
 ) -> TrainingDraws:
-    """Draws for (sample id, visit) pairs; options change what is used, never what others draw."""
+    """Draws for (sample id, visit) pairs; options change what is used, never what others draw.
+
+    Args:
+        repeat: number of the draw among several for one visit; the first is what a single one draws.
+    """
+    again = () if repeat == 0 else (repeat,)
     columns: list[list[Tensor]] = [[] for _ in range(5)]
     dropped: list[bool] = []
     flipped: list[bool] = []
     for sample_id, visit in visits:
-        generator = torch.Generator().manual_seed(seed_of("train", run_seed, stage, sample_id, visit))
+        generator = torch.Generator().manual_seed(seed_of("train", run_seed, stage, sample_id, visit, *again))
         uniforms = torch.rand(2, generator=generator)
         columns[0].append(torch.randint(timesteps, (), generator=generator))
         for column in columns[1:]:

@@ -104,6 +104,34 @@ def approximate_loss(margins: Tensor, link: Link = "logistic") -> Tensor:
     return LINKS[link](margins).mean(dim=1)
 
 
+def safeguard_factor(winner: Tensor, loser: Tensor, *, mu: float) -> Tensor:
+    """How much of the loser's gradient leaves the winner's error falling; Diffusion-SDPO, arXiv 2511.03317.
+
+        factor = clip((1 - mu) |gA|^2 / (gB . gA), 0, 1)   where gB . gA > 0, else 1
+
+    A step along -gA + factor * gB changes the winner's error by gA . (-gA + factor * gB), to first order and in the
+    space of outputs: the bound keeps that at -mu |gA|^2 or below. Where gB . gA <= 0, pushing the loser away brings
+    the winner's error down as well, so any factor holds the bound and the gradient stays whole.
+
+    Args:
+        winner, loser: prediction minus target on each side, (B, ...). The gradients of the two mean squared errors,
+            gA and gB, are 2/n times these; 2/n cancels.
+        mu: share of the winner's own descent that is kept, between 0 and 1.
+
+    Returns:
+        (B,), without gradient. Winner (1, 0), loser (2, 0), mu 0.5: 0.5 * 1 / 2 = 0.25.
+    """
+    a, b = winner.detach().flatten(1), loser.detach().flatten(1)
+    along = (a * b).sum(dim=1)
+    return torch.where(along > 0, ((1 - mu) * a.square().sum(dim=1) / along).clamp(0, 1), 1.0)
+
+
+def with_scaled_gradient(values: Tensor, factor: Tensor) -> Tensor:
+    """The same values to the last bit; only what flows back through them is scaled."""
+    still = values.detach()
+    return still + factor * (values - still)
+
+
 def h_squared(alphas_cumprod: Tensor) -> Tensor:
     """h_t**2 of the deterministic sampler (sigma -> 0), (T,) float64, by diffusers' timestep t = 0..T-1.
 
@@ -145,9 +173,16 @@ def denoising_errors(
     unet: nn.Module, latents: Tensor, noise: Tensor, timesteps: Tensor, text: Tensor, schedule: Schedule
 ) -> Tensor:
     """Denoising error of `unet` on each latent, (B,) float32."""
+    return squared_error(*said_and_wanted(unet, latents, noise, timesteps, text, schedule))
+
+
+def said_and_wanted(
+    unet: nn.Module, latents: Tensor, noise: Tensor, timesteps: Tensor, text: Tensor, schedule: Schedule
+) -> tuple[Tensor, Tensor]:
+    """What `unet` says of each noised latent, and what it should say, (B, C, h, w) each."""
     noisy = add_noise(latents, noise, timesteps, schedule.alphas_cumprod)
     target = denoising_target(latents, noise, timesteps, schedule.alphas_cumprod, schedule.prediction_type)
-    return squared_error(unet(noisy.to(text.dtype), timesteps, encoder_hidden_states=text).sample, target)
+    return unet(noisy.to(text.dtype), timesteps, encoder_hidden_states=text).sample, target
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ def log_row(step: int, measured: Measured, *, gradient_norm: float, lr: float) -
         "generated_mse_opponent": _mean(measured.generated_opponent),
         "gradient_norm": gradient_norm,
         "lr": lr,
+        "jensen_gap": _mean(measured.jensen_gap),
+        "loser_scale": _mean(measured.loser_scale),
     }
 
 

@@ -12,7 +12,19 @@ from torch import Tensor, nn
 
 from spin.core.plan import Visit
 from spin.diffusion.noise import TrainingDraws, training_draws
-from spin.diffusion.objectives import Schedule, denoising_errors, h2_weight, sft_loss, spin_loss
+from spin.diffusion.objectives import (
+    Schedule,
+    approximate_loss,
+    denoising_errors,
+    exact_loss,
+    h2_weight,
+    safeguard_factor,
+    said_and_wanted,
+    sft_loss,
+    spin_loss,
+    squared_error,
+    with_scaled_gradient,
+)
 from spin.diffusion.text import TextEmbeddings
 from spin.train.pairs import Pairs
 from spin.train.processes import Processes
@@ -29,6 +41,8 @@ class Measured:
     generated: Tensor | None = None
     real_opponent: Tensor | None = None
     generated_opponent: Tensor | None = None
+    jensen_gap: Tensor | None = None  # approximate minus exact loss; only with several time steps a pair
+    loser_scale: Tensor | None = None  # factor of the loser's gradient; only with a safeguard
 
     @classmethod
     def join(cls, parts: Sequence[Measured]) -> Measured:
@@ -50,6 +64,18 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """What one time step of each pair gave, (B,) float32 each."""
+
+    margin: Tensor
+    real: Tensor
+    generated: Tensor
+    real_opponent: Tensor
+    generated_opponent: Tensor
+    factor: Tensor | None  # of the loser's gradient
+
+
+@dataclass(frozen=True)
 class Step:
     """Computes the losses of some visits; holds what stays the same during a stage."""
 
@@ -66,37 +92,62 @@ class Step:
 
     def measure(self, visits: Sequence[Visit]) -> Measured:
         """Losses of `visits`, with the policy's graph."""
-        draws = self._draw(visits)
-        text = self._text(visits, draws)
-        sampled = self.settings.posterior_sample
-        real = self.pairs.real_latents(visits, draws, sampled=sampled).to(self.device)
-        t, noise = draws.timesteps.to(self.device), draws.noise.to(self.device)
+        drawn = [self._draw(visits, repeat) for repeat in range(self.settings.timesteps_per_pair)]
+        text, sampled = self._text(visits, drawn[0]), self.settings.posterior_sample
+        real = self.pairs.real_latents(visits, drawn[0], sampled=sampled).to(self.device)
         if self.opponent is None:
+            t, noise = drawn[0].timesteps.to(self.device), drawn[0].noise.to(self.device)
             with self.autocast():
                 error = denoising_errors(self.policy, real, noise, t, text, self.schedule)
             return Measured(loss=sft_loss(real_policy=error), real=error)
-        generated = self.pairs.generated_latents(visits, draws, sampled=sampled).to(self.device)
+        generated = self.pairs.generated_latents(visits, drawn[0], sampled=sampled).to(self.device)
+        return self._over_timesteps([self._at(draws, real, generated, text) for draws in drawn])
+
+    def _at(self, draws: TrainingDraws, real: Tensor, generated: Tensor, text: Tensor) -> Compared:
+        """Both networks on both sides at one time step of each pair."""
+        t, noise = draws.timesteps.to(self.device), draws.noise.to(self.device)
         other = noise if self.settings.noise == "shared" else draws.noise_generated.to(self.device)
         both = (torch.cat([real, generated]), torch.cat([noise, other]), torch.cat([t, t]), torch.cat([text, text]))
+        assert self.opponent is not None
         with self.autocast():
-            policy = denoising_errors(self.policy, *both, self.schedule)
+            said, wanted = said_and_wanted(self.policy, *both, self.schedule)
+            policy = squared_error(said, wanted)
             with torch.no_grad():
                 opponent = denoising_errors(self.opponent, *both, self.schedule)
-        return self._compare(policy, opponent, t)
+        return self._compare(policy, opponent, (said.detach().float() - wanted.float()), t)
 
-    def _compare(self, policy: Tensor, opponent: Tensor, t: Tensor) -> Measured:
+    def _compare(self, policy: Tensor, opponent: Tensor, residuals: Tensor, t: Tensor) -> Compared:
+        settings = self.settings
         real, generated = policy.chunk(2)
         real_opponent, generated_opponent = opponent.chunk(2)
-        settings = self.settings
+        factor = None if settings.safeguard is None else safeguard_factor(*residuals.chunk(2), mu=settings.safeguard)
         weight = h2_weight(t, self.schedule.alphas_cumprod) if settings.timestep_weight == "h2" else None
         spin = spin_loss(
-            real_policy=real, real_opponent=real_opponent, generated_policy=generated,
+            real_policy=real, real_opponent=real_opponent,
+            generated_policy=generated if factor is None else with_scaled_gradient(generated, factor),
             generated_opponent=generated_opponent, beta=settings.beta, link=settings.link, weight=weight,
         )  # fmt: skip
-        loss = spin.loss + settings.sft_weight * settings.beta * real  # the anchor holds alignment
-        return Measured(loss, real, spin.margin, generated, real_opponent, generated_opponent)
+        return Compared(spin.margin, real, generated, real_opponent, generated_opponent, factor)
 
-    def _draw(self, visits: Sequence[Visit]) -> TrainingDraws:
+    def _over_timesteps(self, found: Sequence[Compared]) -> Measured:
+        """One loss for each pair from its margins at K time steps, and the means of everything else."""
+        settings = self.settings
+        margins = torch.stack([each.margin for each in found], dim=1)
+        approximate, exact = (form(margins, settings.link) for form in (approximate_loss, exact_loss))
+        real = _mean_over([each.real for each in found])
+        loss = exact if settings.over_timesteps == "exact" else approximate
+        return Measured(
+            loss=loss + settings.sft_weight * settings.beta * real,  # the anchor holds alignment
+            real=real,
+            margin=margins.mean(dim=1),
+            generated=_mean_over([each.generated for each in found]),
+            real_opponent=_mean_over([each.real_opponent for each in found]),
+            generated_opponent=_mean_over([each.generated_opponent for each in found]),
+            jensen_gap=(approximate - exact).detach() if len(found) > 1 else None,
+            loser_scale=_mean_over([each.factor for each in found if each.factor is not None]),
+        )
+
+    def _draw(self, visits: Sequence[Visit], repeat: int) -> TrainingDraws:
         return training_draws(
             [(self.pairs.sample_ids[visit.row], visit.visit) for visit in visits],
             run_seed=self.run_seed,
@@ -105,9 +156,15 @@ class Step:
             timesteps=self.schedule.steps,
             caption_dropout=self.settings.caption_dropout,
             flip=self.settings.flip,
+            repeat=repeat,
         )
 
     def _text(self, visits: Sequence[Visit], draws: TrainingDraws) -> Tensor:
         text = self.text.of([self.pairs.prompt_hashes[visit.row] for visit in visits])
         dropped = draws.caption_dropped.to(text.device).view(-1, 1, 1)
         return torch.where(dropped, self.text.empty, text)
+
+
+def _mean_over(parts: Sequence[Tensor]) -> Any:
+    """Mean of (B,) values over the time steps of each pair; None where there are none."""
+    return torch.stack(list(parts), dim=1).mean(dim=1) if parts else None

@@ -91,3 +91,19 @@ def test_timesteps_cover_the_schedule() -> None:
     steps = draws(*((str(i), 0) for i in range(400)), timesteps=10).timesteps
     assert steps.dtype == torch.int64
     assert set(steps.tolist()) == set(range(10))
+
+
+def test_further_draws_of_a_visit_are_others_and_the_first_is_the_single_one() -> None:
+    asked = {
+        "run_seed": 0, "stage": "s", "shape": (1, 2, 2), "timesteps": 1000, "caption_dropout": 0.0, "flip": False,
+    }  # fmt: skip
+    visits = [("a", 0), ("b", 1)]
+    single, first, second, third = (
+        training_draws(visits, **asked, **more) for more in ({}, {"repeat": 0}, {"repeat": 1}, {"repeat": 2})
+    )
+    assert torch.equal(single.noise, first.noise)
+    assert torch.equal(single.timesteps, first.timesteps)
+    noises = torch.stack([first.noise, second.noise, third.noise]).flatten(1)
+    assert len(noises.unique(dim=0)) == 3
+    again = training_draws(visits[::-1], **asked, repeat=2)
+    assert torch.equal(again.noise, third.noise.flip(0))

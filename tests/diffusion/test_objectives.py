@@ -23,9 +23,11 @@ from spin.diffusion.objectives import (
     exact_loss,
     h2_weight,
     h_squared,
+    safeguard_factor,
     sft_loss,
     spin_loss,
     squared_error,
+    with_scaled_gradient,
 )
 
 Loss = Callable[..., Any]
@@ -294,3 +296,39 @@ def test_the_denoising_error_agrees_with_diffusers() -> None:
         predicted = pipeline.unet(noisy, t, encoder_hidden_states=text).sample
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, ((predicted - noise) ** 2).mean(dim=(1, 2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("winner", "loser", "mu", "factor"),
+    [
+        ((1.0, 0.0), (2.0, 0.0), 0.5, 0.25),  # (1 - 0.5) * 1 / 2
+        ((1.0, 2.0), (2.0, 1.0), 0.9, 0.125),  # (1 - 0.9) * 5 / 4
+        ((1.0, 0.0), (0.1, 3.0), 0.5, 1.0),  # 0.5 / 0.1 = 5, clipped
+        ((1.0, 0.0), (0.0, 3.0), 0.9, 1.0),  # across: whole
+        ((1.0, 0.0), (-2.0, 0.0), 0.9, 1.0),  # against: whole
+        ((1.0, 0.0), (0.0, 0.0), 0.9, 1.0),
+        ((1e-8, 0.0), (1.0, 0.0), 0.5, 0.0),  # a winner without error must not be pushed at all
+    ],
+)
+def test_the_safeguard_by_hand(winner: tuple[float, ...], loser: tuple[float, ...], mu: float, factor: float) -> None:
+    found = safeguard_factor(torch.tensor([winner]), torch.tensor([loser]), mu=mu)
+    assert found.item() == pytest.approx(factor, abs=1e-6)
+
+
+def test_a_safeguarded_step_keeps_the_winners_descent() -> None:
+    generator = torch.Generator().manual_seed(0)
+    winner, noise = torch.randn(2, 64, 16, generator=generator)
+    loser = 2 * winner + noise
+    factor = safeguard_factor(winner, loser, mu=0.9)
+    assert factor.max() < 1
+    descent = (winner * (winner - factor[:, None] * loser)).sum(dim=1) / winner.square().sum(dim=1)
+    torch.testing.assert_close(descent, torch.full((64,), 0.9))
+
+
+def test_a_scaled_gradient_leaves_the_value() -> None:
+    values = torch.tensor([0.1, 0.7], requires_grad=True)
+    scaled = with_scaled_gradient(values, torch.tensor([0.25, 0.0]))
+    assert scaled.tolist() == values.tolist()
+    scaled.sum().backward()
+    assert values.grad is not None
+    assert values.grad.tolist() == [0.25, 0.0]

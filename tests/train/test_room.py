@@ -74,6 +74,7 @@ RESUMED: list[dict[str, Any]] = [
     {},
     {"ema_decay": 0.9, "objective": "sft", "beta": 0.0, "sft_weight": 0.0},
     {"ema_decay": 0.9, "lr": 1e-3, **ADAPTER},
+    {"timesteps_per_pair": 2, "over_timesteps": "exact", "safeguard": 0.9},
 ]
 
 
@@ -248,3 +249,13 @@ def test_another_seed_draws_another_adapter(make_request: MakeRequest) -> None:
     )
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) == (".lora_B." in name) for name in one)
+
+
+def test_the_log_tells_of_several_time_steps_and_of_the_safeguard(make_request: MakeRequest) -> None:
+    plain, full = make_request("plain"), make_request("full", settings={"timesteps_per_pair": 2, "safeguard": 0.9})
+    run(plain)
+    run(full)
+    assert {*log_of(plain, "jensen_gap"), *log_of(plain, "loser_scale")} == {None}
+    assert log_of(full, "jensen_gap")[0] == 0.0  # margins are all 0 there
+    assert log_of(full, "jensen_gap")[-1] > 0
+    assert all(0 <= scale <= 1 for scale in log_of(full, "loser_scale"))

@@ -12,6 +12,7 @@ import torch
 from spin.core.layout import StageFolder
 from spin.core.plan import visits
 from spin.diffusion.checkpoint import load_schedule
+from spin.diffusion.objectives import LINKS
 from spin.diffusion.text import TextEmbeddings
 from spin.train.networks import load_networks
 from spin.train.pairs import read_pairs
@@ -223,3 +224,64 @@ def test_the_opponent_of_an_adapter_is_the_start_whatever_the_adapter_has_learne
     assert measured.margin.abs().min() > 0
     assert torch.equal(measured.real_opponent, expected.real_opponent)
     assert torch.equal(measured.generated_opponent, expected.generated_opponent)
+
+
+@pytest.mark.parametrize("link", ["logistic", "hinge", "correlation"])
+def test_exact_is_the_loss_of_the_mean_margin_and_never_above_approximate(make_step: MakeStep, link: str) -> None:
+    found = {}
+    for form in ("approximate", "exact"):
+        step = make_step(over_timesteps=form, timesteps_per_pair=3, link=link)
+        perturb(step)
+        found[form] = step.measure(BATCH)
+    approximate, exact = found["approximate"], found["exact"]
+    assert torch.equal(approximate.margin, exact.margin)
+    torch.testing.assert_close(exact.loss, LINKS[link](exact.margin))
+    assert approximate.jensen_gap is not None
+    torch.testing.assert_close(approximate.jensen_gap, (approximate.loss - exact.loss).detach(), atol=1e-5, rtol=1e-4)
+    assert approximate.jensen_gap.min() >= -1e-5
+    assert (approximate.jensen_gap.max() > 1e-3) == (link != "correlation")  # a straight line has no gap
+
+
+def test_one_time_step_a_pair_is_the_first_of_several(make_step: MakeStep) -> None:
+    one, three = make_step(), make_step(timesteps_per_pair=3)
+    drawn = three._draw(BATCH, 0)
+    assert torch.equal(one._draw(BATCH, 0).timesteps, drawn.timesteps)
+    assert not torch.equal(three._draw(BATCH, 1).timesteps, drawn.timesteps)
+    single, several = one.measure(BATCH), three.measure(BATCH)
+    assert single.jensen_gap is None
+    assert single.real.shape == several.real.shape == (8,)
+    assert not torch.equal(single.real, several.real)
+    assert several.margin is not None
+    assert several.margin.tolist() == [0.0] * 8
+    assert several.loss.tolist() == [torch.tensor(2.0).log().item()] * 8
+
+
+def test_the_values_of_several_time_steps_are_their_means(make_step: MakeStep) -> None:
+    step = make_step(timesteps_per_pair=2, sft_weight=0.03, over_timesteps="exact")
+    perturb(step)
+    measured = step.measure(BATCH)
+    drawn = [step._draw(BATCH, repeat) for repeat in (0, 1)]
+    real = step.pairs.real_latents(BATCH, drawn[0], sampled=True)
+    generated = step.pairs.generated_latents(BATCH, drawn[0], sampled=True)
+    parts = [step._at(draws, real, generated, step._text(BATCH, drawn[0])) for draws in drawn]
+    margin, error = ((getattr(parts[0], name) + getattr(parts[1], name)) / 2 for name in ("margin", "real"))
+    torch.testing.assert_close(measured.margin, margin)
+    torch.testing.assert_close(measured.loss, -torch.nn.functional.logsigmoid(margin) + 0.03 * 5000 * error)
+
+
+def test_a_safeguard_changes_the_gradient_and_no_value(make_step: MakeStep) -> None:
+    gradients, found = [], []
+    for safeguard in (None, 0.9):
+        step = make_step(safeguard=safeguard)
+        perturb(step)
+        found.append(step.measure(BATCH))
+        found[-1].loss.mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in step.policy.parameters() if p.grad is not None]))
+    plain, guarded = found
+    assert torch.equal(plain.loss, guarded.loss)
+    assert torch.equal(plain.margin, guarded.margin)
+    assert plain.loser_scale is None
+    assert guarded.loser_scale is not None
+    assert ((guarded.loser_scale >= 0) & (guarded.loser_scale <= 1)).all()
+    assert guarded.loser_scale.min() < 0.5
+    assert not torch.allclose(*gradients)
