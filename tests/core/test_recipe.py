@@ -146,7 +146,7 @@ def test_the_prompts_that_choose_are_not_those_that_are_reported(tmp_path: Path,
     shared = f"  train: {{beta: 1500}}\n  evaluation: {{benchmarks: {benchmarks}}}\n"
     text = PLAIN.replace("  train: {beta: 1500}\n", shared) + "choose: validation\n"
     [line] = problems(tmp_path, text)
-    assert line.startswith("recipe.yaml:16:9: choose: ")
+    assert line.startswith("recipe.yaml:16:1: choose: ")
     assert way in line
 
 
