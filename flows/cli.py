@@ -14,7 +14,6 @@ from spin.core.config import Config, load_config
 from spin.core.config_explain import explain as explain_key
 from spin.core.errors import ConfigError, SpinError
 from spin.core.layout import RunsRoot
-from spin.core.record import read_record
 
 app: Final = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 config_app: Final = typer.Typer(no_args_is_help=True, help="About the settings.")
@@ -98,7 +97,9 @@ def sample_shard(
     verify: Annotated[int, typer.Option("--verify", metavar="N", min=0, help="Draw N images again and compare.")] = 0,
 ) -> None:
     """Make one shard of one iteration again, if it is missing or damaged."""
-    _enter(root, name)
+    from flows.entering import enter
+
+    enter(root, name)
     from flows.sample_shard import sample_shard as flow
 
     result: Any = flow(name, iteration, shard, verify, str(root))
@@ -262,22 +263,15 @@ def show(source: Source, overrides: Overrides = None) -> None:
     typer.echo(load_config(source, overrides=overrides or []).model_dump_json(indent=2))
 
 
-def _enter(root: Path, name: str) -> None:
-    """Refuse an unknown run before Prefect is imported and a server starts."""
-    from flows.environment import prepare_environment, refuse_other_server
-
-    read_record(RunsRoot(root.absolute()).run(name))
-    prepare_environment(root)
-    refuse_other_server()
-
-
 def _names_checkpoint(subject: str) -> bool:
     """A folder or a hub id; a run's name has no slash."""
     return "/" in subject or subject == "miniature" or (Path(subject).expanduser() / "model_index.json").is_file()
 
 
 def _evaluate_run(root: Path, name: str, checkpoint: str, benchmarks: list[str] | None, overrides: list[str]) -> None:
-    _enter(root, name)
+    from flows.entering import enter
+
+    enter(root, name)
     from flows.evaluate import evaluate as flow
     from flows.evaluate import print_scores
 

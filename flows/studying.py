@@ -1,4 +1,4 @@
-"""Commands that study a run that is there: where its numbers come from. Part of the command line."""
+"""Commands that study a run that is there: where its numbers come from, and whether they come again."""
 
 from __future__ import annotations
 
@@ -27,4 +27,26 @@ def lineage(
     from flows.lineage import print_lineage
 
     if not print_lineage(root, name, target, as_json=as_json, hash_bytes=verify):
+        raise typer.Exit(1)
+
+
+@app.command()
+def reproduce(
+    name: RunName,
+    root: Root = Path("runs"),
+    into: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Folder of the rerun, beside the run; default RUN-reproduced.")
+    ] = None,
+    sample: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="No rerun: N images of each iteration and evaluation, first steps."),
+    ] = 0,
+    stage: Annotated[str | None, typer.Option(help="Only this stage: sft, or iteration-02.")] = None,
+    tolerance: Annotated[float, typer.Option(min=0, help="Largest difference taken as none; 0: bit for bit.")] = 0,
+    any_code: Annotated[bool, typer.Option("--any-code", help="Also with other code than made the run.")] = False,
+) -> None:
+    """Rerun a finished run from its record and say which stage first differs; exit code 1 if one does."""
+    from flows.reproducing import reproduce as play_again
+
+    if not play_again(root, name, into=into, sample=sample, stage=stage, tolerance=tolerance, any_code=any_code):
         raise typer.Exit(1)
