@@ -58,8 +58,8 @@ def main() -> None:
         Measured(
             question="Does a linear probe see the encoder's trace?",
             text=f"{len(straight)} images of the opponent, drawn once, in the latents of both arms of `loser-source`,"
-            f" and the real images of the same captions; logistic regression on standardised latents, {FOLDS} folds that"
-            " keep the two latents of a caption together. 50 % is chance.",
+            f" and the real images of the same captions; logistic regression on standardised latents, {FOLDS} folds"
+            " that keep the two latents of a caption together. 50 % is chance.",
             command="python -m benchmarks.encoder_trace",
             machine=cpu_model(),
             columns=(MeasuredColumn("accuracy", "told apart, %", 1, 100.0),),
