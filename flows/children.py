@@ -80,4 +80,5 @@ def training_request(past: PastRun, stage: str) -> TrainRequest:
     number = StageFolder(Path(stage)).number
     if number is None:
         raise ConfigError(f"no stage {stage[:64]!r}", fix="name sft, or an iteration such as iteration-02")
-    return past.requests.train_iteration(number, past.prepared, past.round_of(number).start)
+    players = past.round_of(number)
+    return past.requests.train_iteration(number, past.prepared, players.start, players.opponent)

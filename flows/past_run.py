@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flows.asking import Asked
 from flows.requests import Model, Requests, ask_once
-from flows.rounds import Round, noted_round
+from flows.rounds import Round, models_of, noted_round
 from spin.core.config import Config, load_config
 from spin.core.config_identity import config_to_json
 from spin.core.config_rules import check_run_name
@@ -80,8 +80,7 @@ class PastRun:
     @property
     def models(self) -> list[Model]:
         """Every model that the run has so far, base first."""
-        stages = [stage for stage in self.record["stages"] if stage.get("digest")]
-        return [Model(s["name"], s["label"], self.requests.root.path / s["checkpoint"], s["digest"]) for s in stages]
+        return models_of(self.record, self.requests.root)
 
     def round_of(self, iteration: int) -> Round:
         """Who plays an iteration that was begun."""

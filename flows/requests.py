@@ -17,7 +17,7 @@ from spin.core.plan import identity_hash
 from spin.evaluate.request import EvaluateRequest
 from spin.prepare.request import PrepareRequest, PrepareResult
 from spin.sample.request import SampleRequest
-from spin.train.request import TrainingSettings, TrainRequest
+from spin.train.request import AverageRequest, TrainingSettings, TrainRequest
 from tasks.devices import visible_gpus
 
 
@@ -111,7 +111,9 @@ class Requests:
         sampling, train = self.config.sampling, self.config.train
         return {
             "prompts": prepared.prompts,
-            "reads": train.at(iteration).steps * train.batch_size,
+            "reads": train.at(iteration).steps * train.batch_size
+            if sampling.rows == "read"
+            else prepared.rows["train"] * sampling.draws,
             "draws": sampling.draws,
             "shard_size": sampling.shard_size,
             "batch_size": sampling.batch_size,
@@ -138,6 +140,7 @@ class Requests:
             text=RealCache(prepared.real).text,
             guidance_scale=sampling.guidance_scale,
             num_inference_steps=sampling.num_inference_steps,
+            scheduler=sampling.scheduler,
             batch_size=sampling.batch_size,
             loser_source=sampling.loser_source,
             store_images=sampling.store_images,
@@ -146,12 +149,31 @@ class Requests:
             dtype=execution.dtype,
             threads=execution.threads,
             check_images=check_images,
+            store_trajectory=self.config.train.trajectory == "reverse",
             mix_classes=execution.mix_classes,
         )
 
-    def train_iteration(self, iteration: int, prepared: PrepareResult, start: Model) -> TrainRequest:
+    def train_iteration(
+        self, iteration: int, prepared: PrepareResult, start: Model, opponent: Model | None = None
+    ) -> TrainRequest:
+        """A training from `start`, held against `opponent`, or against the start itself."""
         request = self._train(self.folder.iteration(iteration), self.spin_settings(iteration), prepared, start)
-        return replace(request, losers=RealCache(prepared.real).losers, draws=1) if self.labelled else request
+        if self.labelled:
+            return replace(request, losers=RealCache(prepared.real).losers, draws=1)
+        if opponent is None or opponent.digest == start.digest:
+            return request
+        return replace(request, reference=opponent.folder, reference_digest=opponent.digest)
+
+    def average(self, iteration: int, opponent: Model, iterate: Model) -> AverageRequest:
+        """The averaged opponent of an iteration, from the iteration before's and the newest model."""
+        return AverageRequest(
+            target=self.folder.iteration(iteration).opponent,
+            opponent=opponent.folder,
+            opponent_digest=opponent.digest,
+            iterate=iterate.folder,
+            iterate_digest=iterate.digest,
+            decay=self.config.train.opponent_decay,
+        )
 
     def train_sft(self, prepared: PrepareResult, base: Model) -> TrainRequest:
         return self._train(self.folder.sft, self.sft_settings(), prepared, base)
@@ -173,6 +195,7 @@ class Requests:
             noise=train.noise,
             timestep_weight=train.timestep_weight,
             sft_weight=train.sft_weight,
+            trajectory=train.trajectory,
             over_timesteps=train.objective,
             timesteps_per_pair=train.timesteps_per_pair,
             safeguard=train.safeguard,

@@ -21,7 +21,7 @@ from flows.forms import Advanced, config_of, filled
 from flows.gate import pass_gate
 from flows.naming import named, tag_run
 from flows.requests import Model, Requests, ask_once
-from flows.rounds import Round, note_round
+from flows.rounds import Round, note_round, play_against
 from spin.core.config_identity import config_to_json
 from spin.core.errors import ConfigError
 from spin.core.labels import iteration_label
@@ -34,7 +34,7 @@ from spin.prepare.request import PrepareResult
 from spin.report.request import ReportRequest, ReportResult
 from spin.train.request import TrainRequest, TrainResult
 from tasks.launching import device_of
-from tasks.preparing import find_base, plan
+from tasks.preparing import find_base, plan, require_epsilon
 from tasks.reporting import record as write_down
 from tasks.reporting import report
 from tasks.telling import show_story
@@ -163,7 +163,9 @@ def prepare_run(requests: Requests) -> tuple[RunState, Model]:
     encoded = (cache.latents, cache.text, cache.held_out_images, *((cache.losers,) if requests.labelled else ()))
     state.spent("data", "prepare", encoded)
     base = Model("base", "base", folder, digest)
-    _note_model(state, base, opponent=None)
+    if requests.config.train.trajectory == "reverse":
+        require_epsilon(folder)
+    _note_model(state, base, players=None)
     write_down(requests.folder, record)
     return state, base
 
@@ -188,7 +190,7 @@ def supervised_start(state: RunState, base: Model) -> Model:
     request = state.requests.train_sft(state.prepared, base)
     trained = state.executor.train(request, "sft")
     model = Model("sft", "SFT", trained.checkpoint, trained.digest)
-    _note_training(state, model, base, request, trained)
+    _note_training(state, model, Round(base, base), request, trained)
     evaluate_model(state, model)
     return model
 
@@ -197,16 +199,16 @@ def supervised_start(state: RunState, base: Model) -> Model:
 def iteration(state: RunState, number: int, start: Model) -> Model:
     """One round: the opponent's images, unless the data brings losers; a training against them; an evaluation."""
     requests, prepared = state.requests, state.prepared
-    stage, players = requests.folder.iteration(number), Round(start, start)
+    stage, players = requests.folder.iteration(number), play_against(requests, state.record, number, start)
     note_round(state.record, stage, players)
     write_down(requests.folder, state.record)  # workers start from it
     samples = None if requests.labelled else draw_opponent(state, number, players.opponent)
-    request = requests.train_iteration(number, prepared, players.start)
+    request = requests.train_iteration(number, prepared, players.start, players.opponent)
     trained = state.executor.train(request, f"k={number}")
     label = iteration_label(number, labelled=requests.labelled, iterations=requests.config.iterations)
     model = Model(stage.name, label, trained.checkpoint, trained.digest)
     state.stage(stage.name)["samples"] = samples
-    _note_training(state, model, players.opponent, request, trained)
+    _note_training(state, model, players, request, trained)
     evaluate_model(state, model)
     return model
 
@@ -247,19 +249,20 @@ def tell(state: RunState) -> ReportResult:
     return told
 
 
-def _note_model(state: RunState, model: Model, *, opponent: Model | None) -> None:
+def _note_model(state: RunState, model: Model, *, players: Round | None) -> None:
     state.stage(model.name).update(
         label=model.label,
         checkpoint=relative(model.folder, state.requests.root),
         digest=model.digest,
-        opponent_digest=None if opponent is None else opponent.digest,
+        start_digest=None if players is None else players.start.digest,
+        opponent_digest=None if players is None else players.opponent.digest,
     )
     for name in ("evaluation", "samples", "training"):
         state.stage(model.name).setdefault(name, None)
 
 
-def _note_training(state: RunState, model: Model, opponent: Model, request: TrainRequest, trained: TrainResult) -> None:
-    _note_model(state, model, opponent=opponent)
+def _note_training(state: RunState, model: Model, players: Round, request: TrainRequest, trained: TrainResult) -> None:
+    _note_model(state, model, players=players)
     stage = StageFolder(request.stage)
     state.stage(model.name)["training"] = {
         "steps": request.settings.steps,

@@ -51,6 +51,8 @@ def expected_artifacts(folder: RunFolder) -> Iterator[Path]:
             yield from (stage.plan, stage.plan_rows)
         if is_intact(stage.plan) and is_intact(stage.plan_rows):
             yield from (stage.samples(shard) for shard in range(read_plan(stage).shards))
+        if number > 1 and config.train.opponent == "average":
+            yield stage.opponent
         yield from (stage.training_log, stage.held_out_log, stage.checkpoint(config.train.at(number).steps))
     for stage in (record.get("data"), *record["stages"]):
         for path in ((stage or {}).get("evaluations") or {}).values():

@@ -116,7 +116,7 @@ def broken_rules(tree: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
                 broken.append((("train", name), f"{problem}; give {iterations}, or one number for all"))
     if isinstance(data, Mapping):
         broken += _broken_data_rules(data)
-    broken += _broken_loser_rules(train, data)
+    broken += _broken_loser_rules(train, data) + _broken_opponent_rules(train, tree.get("sampling"))
     return broken + _broken_scorer_rules(tree) + _broken_gate_rules(tree)
 
 
@@ -157,6 +157,28 @@ def _broken_loser_rules(train: object, data: object) -> list[tuple[tuple[str, ..
     if data.get("source") in ("imagefolder", "parquet") and data.get("loser_column") is None:
         return [(key, "labelled needs losers; set data.loser_column to the column that holds them")]
     return []
+
+
+def _broken_opponent_rules(train: object, sampling: object) -> list[tuple[tuple[str, ...], str]]:
+    """What only an opponent that draws its own images can do, and only as they were drawn."""
+    if not (isinstance(train, Mapping) and isinstance(sampling, Mapping)):
+        return []
+    broken: list[tuple[tuple[str, ...], str]] = []
+    labelled, reverse = train.get("losers") == "labelled", train.get("trajectory") == "reverse"
+    if labelled and train.get("opponent") in ("earlier", "average"):
+        broken.append((("train", "opponent"), "has no use with train.losers labelled; set it to previous"))
+    if not reverse:
+        return broken
+    key = ("train", "trajectory")
+    if labelled:
+        broken.append((key, "reverse needs the opponent's own images; set train.losers to generated"))
+    if sampling.get("loser_source") == "roundtrip":
+        broken.append((key, "reverse reads the sampler's own states; set sampling.loser_source to latents"))
+    if sampling.get("scheduler") == "pndm":
+        broken.append((key, "reverse needs each time step once, pndm repeats some; set sampling.scheduler to another"))
+    if train.get("flip") is True:
+        broken.append((key, "reverse: a mirrored state is none of the opponent's; set train.flip to false"))
+    return broken
 
 
 def _broken_data_rules(data: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from spin.core.config_evaluation import EvaluationConfig
+from spin.core.config_evaluation import EvaluationConfig, Scheduler
 from spin.core.config_rules import (
     broken_rules,
     check_benchmark,
@@ -125,7 +125,7 @@ class SamplingConfig(Section):
     """How the opponent draws its images."""
 
     num_inference_steps: int = setting(20, "solver steps an image", source=f"{PAPER}, cost table", ge=1, le=1000)
-    scheduler: Literal["dpmsolver++"] = setting("dpmsolver++", "solver", source=f"{PAPER}, cost table")
+    scheduler: Scheduler = setting("dpmsolver++", "solver of the opponent's images", source=f"{PAPER}, cost table")
     guidance_scale: float = setting(
         1.0, "guidance of the opponent's images; 1 is none", source=f"{MEASURED}: 3 breaks it", ge=1, le=100
     )
@@ -134,6 +134,9 @@ class SamplingConfig(Section):
     )
     shard_size: int = setting(128, "images in one shard, the unit of commit and rerun", source=CHOSEN, ge=1, le=MANY)
     draws: int = setting(1, "images drawn for each row", source=PAPER, ge=1, le=1000)
+    rows: Literal["read", "all"] = setting(
+        "read", "rows that are drawn: those that training will read, or all train rows (paper)", source=CHOSEN
+    )
     loser_source: Literal["latents", "roundtrip"] = setting(
         "latents", "train on the sampler's latents, or decode and encode them again (roundtrip)", source=CHOSEN
     )

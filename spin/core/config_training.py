@@ -92,6 +92,17 @@ class TrainConfig(Section):
     timestep_weight: Literal["constant", "h2"] = setting(
         "constant", "weight of a time step; h2 is the paper, literally", source=DPO_CODE
     )
+    opponent: Literal["previous", "earlier", "average"] = setting(
+        "previous",
+        "held against the policy: the newest model, the one before, or an average of them",
+        source=PAPER,
+    )
+    opponent_decay: float = setting(
+        0.5, "share of an averaged opponent that stays at each iteration", source=CHOSEN, ge=0, lt=1
+    )
+    trajectory: Literal["forward", "reverse"] = setting(
+        "forward", "losers noised anew (forward), or as the sampler met them (reverse, Eq. C.5)", source=PAPER
+    )
     objective: Literal["approximate", "exact"] = setting(
         "approximate",
         "over the time steps of a pair: mean of losses (Eq. 4.9), or loss of the mean (4.8)",

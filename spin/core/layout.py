@@ -141,6 +141,11 @@ class StageFolder:
         return self.path / "checkpoints" / step_name(step)
 
     @property
+    def opponent(self) -> Path:
+        """The averaged opponent of this iteration; there only where the run has such ones."""
+        return self.path / "opponent"
+
+    @property
     def states(self) -> Path:
         return self.path / "train" / "state"
 

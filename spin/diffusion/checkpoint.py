@@ -16,9 +16,11 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DDPMScheduler,
+    DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
     PNDMScheduler,
     UNet2DConditionModel,
+    UniPCMultistepScheduler,
 )
 from safetensors import SafetensorError
 
@@ -31,8 +33,14 @@ _COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _OPTIONAL = ("feature_extractor",)
 _SOLVERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "dpmsolver++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
+    "unipc": (UniPCMultistepScheduler, {"solver_type": "bh2"}),
+    "deis": (DEISMultistepScheduler, {"algorithm_type": "deis", "solver_type": "logrho"}),
     "pndm": (PNDMScheduler, {"skip_prk_steps": True}),  # as every Stable Diffusion pipeline sets it
-    "ddim": (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False}),
+    # DDIM steps by T // S whatever the spacing: only evenly spaced timesteps name the places that it comes to.
+    "ddim": (
+        DDIMScheduler,
+        {"clip_sample": False, "set_alpha_to_one": False, "timestep_spacing": "leading", "steps_offset": 1},
+    ),
 }
 
 
@@ -95,6 +103,17 @@ def load_schedule(folder: Path, device: str) -> Schedule:
             fix=f"use a model that predicts one of {', '.join(PREDICTION_TYPES)}",
         )
     return Schedule(scheduler.alphas_cumprod.to(device), kind)
+
+
+def require_epsilon(folder: Path) -> None:
+    """Refuse a model that does not predict noise: Eq. (C.5) compares two predictions of it."""
+    kind = load_schedule(folder, "cpu").prediction_type
+    if kind != "epsilon":
+        raise ConfigError(
+            f"the model predicts {kind}, a reverse trajectory needs epsilon",
+            where=str(folder / "scheduler"),
+            fix="set train.trajectory to forward",
+        )
 
 
 def verify_checkpoint(folder: Path) -> None:

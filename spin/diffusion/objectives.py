@@ -173,16 +173,20 @@ def denoising_errors(
     unet: nn.Module, latents: Tensor, noise: Tensor, timesteps: Tensor, text: Tensor, schedule: Schedule
 ) -> Tensor:
     """Denoising error of `unet` on each latent, (B,) float32."""
-    return squared_error(*said_and_wanted(unet, latents, noise, timesteps, text, schedule))
+    noisy, target = noised_and_wanted(latents, noise, timesteps, schedule)
+    return squared_error(predict(unet, noisy, timesteps, text), target)
 
 
-def said_and_wanted(
-    unet: nn.Module, latents: Tensor, noise: Tensor, timesteps: Tensor, text: Tensor, schedule: Schedule
-) -> tuple[Tensor, Tensor]:
-    """What `unet` says of each noised latent, and what it should say, (B, C, h, w) each."""
+def noised_and_wanted(latents: Tensor, noise: Tensor, timesteps: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+    """x_t of each latent, and what a network should say of it, (B, C, h, w) each."""
     noisy = add_noise(latents, noise, timesteps, schedule.alphas_cumprod)
     target = denoising_target(latents, noise, timesteps, schedule.alphas_cumprod, schedule.prediction_type)
-    return unet(noisy.to(text.dtype), timesteps, encoder_hidden_states=text).sample, target
+    return noisy, target
+
+
+def predict(unet: nn.Module, noisy: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+    """What `unet` says of x_t, (B, C, h, w)."""
+    return unet(noisy.to(text.dtype), timesteps, encoder_hidden_states=text).sample
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ def sample_latents(
     unconditional: Tensor,
     guidance_scale: float,
     num_inference_steps: int,
+    heard: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Tensor:
     """Draw latents from noise.
 
@@ -35,6 +36,8 @@ def sample_latents(
         unconditional: (1, T, D) embedding of the empty caption.
         guidance_scale: at 1 or below only the conditional half runs (arXiv 2207.12598).
         num_inference_steps: forward passes per image and half.
+        heard: called before each step with its timestep and the solver's state x_t there, (B, C, h, w); for the
+            solvers here this is the x_t of the forward process, sqrt(a_t) x_0 + sqrt(1 - a_t) eps.
 
     Returns:
         (B, C, h, w) latents in the model's scaled space.
@@ -44,6 +47,8 @@ def sample_latents(
     scheduler.set_timesteps(num_inference_steps, device=noise.device)
     latents = noise * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
+        if heard is not None:
+            heard(timestep, latents)
         inputs = scheduler.scale_model_input(torch.cat([latents, latents]) if guided else latents, timestep)
         prediction = unet(inputs, timestep, encoder_hidden_states=context, return_dict=False)[0]
         if guided:

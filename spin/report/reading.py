@@ -81,6 +81,7 @@ class Stage:
     evaluation: Evaluation
     training: Training | None
     further: Mapping[str, Evaluation] = field(default_factory=dict)  # by key, without `evaluation`
+    start_digest: str | None = None
 
     @property
     def plays(self) -> bool:
@@ -100,9 +101,10 @@ class Run:
     data_further: Mapping[str, Evaluation] = field(default_factory=dict)
 
     def previous(self, stage: Stage) -> Stage | None:
-        """The stage's opponent; where none is recorded, the stage before it."""
+        """The model that the stage started from, mostly its opponent too; where none is recorded, the stage before."""
+        digest = stage.start_digest or stage.opponent_digest
         for other in self.stages:
-            if stage.opponent_digest and other.digest == stage.opponent_digest and other is not stage:
+            if digest and other.digest == digest and other is not stage:
                 return other
         position = self.stages.index(stage)
         return self.stages[position - 1] if position else None
@@ -185,6 +187,7 @@ class _Reader:
             label=str(raw.get("label") or name),
             digest=str(raw.get("digest") or ""),
             opponent_digest=raw.get("opponent_digest"),
+            start_digest=raw.get("start_digest"),
             evaluation=self.evaluation(raw.get("evaluation")),
             training=self.training(raw.get("training")),
             further=self.further(raw) if further else {},

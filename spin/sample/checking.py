@@ -56,7 +56,7 @@ def check_images(
     drawn = draw_table(rows, request, plan, opponent, advance)
     differences = np.zeros(len(rows), np.float32)
     stage = StageFolder(request.stage)
-    for name in (name for name in drawn.column_names if name.startswith("latent")):
+    for name in (name for name in drawn.column_names if name.startswith(("latent", "trajectory"))):
         standing = _standing(stage, rows, name)
         apart = np.abs(read_tensors(drawn, name) - standing).reshape(len(rows), -1).max(axis=1)
         differences = np.maximum(differences, _finite(apart))

@@ -54,12 +54,19 @@ def _table(rows: Sequence[dict[str, Any]], batches: Sequence[Drawn]) -> pa.Table
         pa.field("seed", pa.uint64()),
     ]
     columns: list[Any] = [pa.array([row[f.name] for row in rows], f.type) for f in fields]
-    latents, pictures, mean, log_variance = (_join(batches, f.name, len(rows)) for f in dataclasses.fields(Drawn))
-    tensors = {"latent": latents, "latent_mean": mean, "latent_log_variance": log_variance}
+    drawn = {f.name: _join(batches, f.name, len(rows)) for f in dataclasses.fields(Drawn)}
+    pictures, mean = drawn["pictures"], drawn["mean"]
+    tensors = {
+        "latent": drawn["latents"] if mean is None else None,
+        "latent_mean": mean,
+        "latent_log_variance": drawn["log_variance"],
+        "trajectory": drawn["trajectory"],
+        "timesteps": drawn["timesteps"],
+    }
     for name, values in tensors.items():
-        if values is None or (name == "latent" and mean is not None):
+        if values is None:
             continue
-        fields.append(tensor_field(name, values.shape[1:], "float32"))
+        fields.append(tensor_field(name, values.shape[1:], str(values.dtype).removeprefix("torch.")))
         columns.append(tensor_column(values.numpy()))
     if pictures is None:
         return pa.table(columns, schema=pa.schema(fields))

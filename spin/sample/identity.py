@@ -15,7 +15,9 @@ def shard_identity(request: SampleRequest, plan: Plan) -> dict[str, Any]:
         "opponent": request.opponent_digest,
         "guidance_scale": request.guidance_scale,
         "num_inference_steps": request.num_inference_steps,
+        "scheduler": request.scheduler,
         "loser_source": request.loser_source,
         "store_images": request.store_images,
+        "store_trajectory": request.store_trajectory,
         "dtype": request.dtype,
     }

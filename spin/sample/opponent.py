@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler
+import torch
+from diffusers import AutoencoderKL
 from torch import Tensor
 
 from spin.core.store import read_manifest
@@ -27,6 +28,8 @@ class Drawn:
     pictures: Tensor | None = None
     mean: Tensor | None = None
     log_variance: Tensor | None = None
+    trajectory: Tensor | None = None  # (B, S, C, h, w), the solver's state at each of its S steps
+    timesteps: Tensor | None = None  # (B, S) int32, where these are; the same for all rows
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Opponent:
     """A model ready to draw; `vae` only where pictures are needed."""
 
     unet: CompiledUnet
-    solver: DPMSolverMultistepScheduler
+    solver: Any  # of diffusers
     vae: AutoencoderKL | None
     text: TextEmbeddings
 
@@ -44,7 +47,9 @@ class Opponent:
         unet = load_unet(request.opponent, device=request.device, dtype=request.dtype)
         vae = load_vae(request.opponent, device=request.device, dtype=request.dtype) if _needs_vae(request) else None
         text = TextEmbeddings.read(request.text, device=request.device, dtype=request.dtype)
-        return cls(CompiledUnet(unet, enabled=request.compile), load_solver(request.opponent), vae, text)
+        return cls(
+            CompiledUnet(unet, enabled=request.compile), load_solver(request.opponent, request.scheduler), vae, text
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -55,6 +60,13 @@ class Opponent:
         settings = self.unet.config
         shape = (settings.in_channels, settings.sample_size, settings.sample_size)
         text = self.text.of([row["prompt_hash"] for row in rows])
+        states: list[Tensor] = []
+        times: list[int] = []
+
+        def hear(timestep: Tensor, state: Tensor) -> None:
+            states.append(state.float())
+            times.append(int(timestep))
+
         latents = sample_latents(
             self.unet,
             self.solver,
@@ -63,7 +75,15 @@ class Opponent:
             unconditional=self.text.empty,
             guidance_scale=request.guidance_scale,
             num_inference_steps=request.num_inference_steps,
+            heard=hear if request.store_trajectory else None,
         ).float()
+        drawn = self._with_pictures(latents, request)
+        if not request.store_trajectory:
+            return drawn
+        timesteps = torch.tensor(times, dtype=torch.int32).expand(len(rows), -1)
+        return replace(drawn, trajectory=torch.stack(states, dim=1), timesteps=timesteps)
+
+    def _with_pictures(self, latents: Tensor, request: SampleRequest) -> Drawn:
         if self.vae is None:
             return Drawn(latents)
         pictures = decode_latents(self.vae, latents)
@@ -91,7 +111,7 @@ def _key(request: SampleRequest) -> tuple[object, ...]:
     text = read_manifest(request.text)
     return (
         request.opponent, request.opponent_digest, request.device, request.dtype, request.compile,
-        _needs_vae(request), request.text, None if text is None else text.content_digest,
+        request.scheduler, _needs_vae(request), request.text, None if text is None else text.content_digest,
     )  # fmt: skip
 
 

@@ -24,6 +24,8 @@ class SampleRequest:
     dtype: str
     threads: int
     check_images: int = 0  # of the shards' images, how many are drawn again and compared with what stands
+    scheduler: str = "dpmsolver++"
+    store_trajectory: bool = False  # also the solver's states on the way, for the reverse form of the loss
     mix_classes: bool = False  # whether shards of one iteration may come from machines with other bits
 
 

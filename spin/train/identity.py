@@ -32,6 +32,8 @@ def training_identity(request: TrainRequest) -> dict[str, Any]:
         "draws": request.draws,
         "dtype": request.dtype,
     }
+    if request.reference is not None:
+        identity["reference"] = request.reference_digest
     if request.losers is not None:
         identity["losers"] = manifest_of(request.losers).content_digest
     elif request.settings.objective == "spin":

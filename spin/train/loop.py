@@ -141,8 +141,9 @@ def _prepare(request: TrainRequest, networks: Networks, device: str) -> tuple[St
     scaling, shift = latent_scaling(request.start)
     samples = None if networks.opponent is None or request.losers is not None else stage
     pairs = read_pairs(
-        request.prompts, request.real, samples=samples, losers=request.losers, scaling=scaling, shift=shift
-    )
+        request.prompts, request.real, samples=samples, losers=request.losers, scaling=scaling, shift=shift,
+        trajectories=request.settings.trajectory == "reverse",
+    )  # fmt: skip
     text = TextEmbeddings.read(request.text, device=device)
     schedule = load_schedule(request.start, device)
     step = Step(

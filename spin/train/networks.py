@@ -31,7 +31,7 @@ class Networks:
 
     accelerator: Accelerator
     policy: nn.Module
-    opponent: nn.Module | None  # the start, frozen or with the adapter off; None for supervised training
+    opponent: nn.Module | None  # frozen, or the policy with its adapter off; None for supervised training
     optimizer: AcceleratedOptimizer
     tensors: Tensors
 
@@ -42,7 +42,7 @@ class Networks:
 
 
 def load_networks(request: TrainRequest, *, device: str | None = None) -> Networks:
-    """Load the start as policy, and for self-play once more as opponent, on one precision path.
+    """Load the start as policy, and for self-play the opponent, on one precision path.
 
     Args:
         device: this process's own, where several train; default, the request's.
@@ -59,11 +59,7 @@ def load_networks(request: TrainRequest, *, device: str | None = None) -> Networ
     # which `Processes.add_gradients` adds up once a step.
     policy = accelerator.prepare_model(unet, evaluation_mode=True)
     stepper = accelerator.prepare_optimizer(optimizer)
-    opponent = None
-    if request.settings.objective == "spin" and request.settings.lora_rank is not None:
-        opponent = WithoutAdapter(policy)
-    elif request.settings.objective == "spin":
-        opponent = accelerator.prepare_model(load_unet(request.start, device=device), evaluation_mode=True)
+    opponent = None if request.settings.objective == "sft" else _opponent(request, accelerator, policy, device)
     return Networks(accelerator, policy, opponent, stepper, Tensors(unet, optimizer, average, accelerator.scaler))
 
 
@@ -77,6 +73,16 @@ def _policy(request: TrainRequest, device: str) -> UNet2DConditionModel:
         seed = seed_of("adapter", request.run_seed, StageFolder(request.stage).name)
         add_adapter(unet, rank=settings.lora_rank, alpha=settings.lora_alpha, layers=settings.lora_layers, seed=seed)
     return unet
+
+
+def _opponent(request: TrainRequest, accelerator: Accelerator, policy: nn.Module, device: str) -> nn.Module:
+    """Where it is the start and an adapter trains, the policy without it: no second network."""
+    if request.reference is None and request.settings.lora_rank is not None:
+        return WithoutAdapter(policy)
+    folder = request.reference or request.start
+    verify_checkpoint(folder)
+    opponent: nn.Module = accelerator.prepare_model(load_unet(folder, device=device), evaluation_mode=True)
+    return opponent
 
 
 def _accelerator(request: TrainRequest) -> Accelerator:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -25,6 +25,23 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Trajectories:
+    """The opponent's own way to each of its images."""
+
+    states: Floats  # (N, S, C, h, w)
+    timesteps: Tensor  # (S,) int64, where the S states are
+
+    def at(self, rows: Sequence[int], timesteps: Tensor, *, steps: int) -> tuple[Tensor, Tensor]:
+        """States x'_t of some rows and their t, (B, C, h, w) and (B,), from uniform draws of `steps` timesteps.
+
+        A draw picks one of S equal parts of the schedule, so the draws stay what they are without trajectories.
+        """
+        chosen = timesteps * len(self.timesteps) // steps
+        states = self.states[list(rows), chosen.numpy()]
+        return torch.from_numpy(states), self.timesteps[chosen]
+
+
+@dataclass(frozen=True)
 class Pairs:
     """Everything training reads of one stage, resident."""
 
@@ -33,6 +50,7 @@ class Pairs:
     real: Latents
     generated: Latents | None  # or labelled losers; None for supervised training
     generated_rows: dict[tuple[str, int], int]  # (sample id, draw) -> row of `generated`
+    trajectories: Trajectories | None = None  # rows as in `generated`
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -44,8 +62,13 @@ class Pairs:
 
     def generated_latents(self, visits: Sequence[Visit], draws: TrainingDraws, *, sampled: bool) -> Tensor:
         assert self.generated is not None
+        latents = self.generated.pick(self.rows_of(visits), draws.posterior_generated if sampled else None)
+        return _flip(latents, draws.flipped)
+
+    def rows_of(self, visits: Sequence[Visit]) -> list[int]:
+        """Rows of the generated images that some visits read."""
         try:
-            rows = [self.generated_rows[self.sample_ids[visit.row], visit.draw] for visit in visits]
+            return [self.generated_rows[self.sample_ids[visit.row], visit.draw] for visit in visits]
         except KeyError as error:
             sample_id, draw = error.args[0]
             raise ArtifactError(
@@ -53,7 +76,6 @@ class Pairs:
                 where="samples",
                 fix="plan and sample the iteration again with as many reads as training makes",
             ) from error
-        return _flip(self.generated.pick(rows, draws.posterior_generated if sampled else None), draws.flipped)
 
 
 def read_pairs(
@@ -62,6 +84,7 @@ def read_pairs(
     *,
     samples: StageFolder | None,
     losers: Path | None = None,
+    trajectories: bool = False,
     scaling: float,
     shift: float,
 ) -> Pairs:
@@ -70,16 +93,20 @@ def read_pairs(
     Args:
         samples: the stage whose generated images these are.
         losers: losers.parquet of the cache in their place; with neither, training is supervised.
+        trajectories: also the states that the sampler met on its way to the generated images.
     """
     verify(prompts)
     ids, hashes = train_rows(prompts)
     generated: Latents | None = None
     index: dict[tuple[str, int], int] = {}
+    ways: Trajectories | None = None
     if losers is not None:
         generated, index = read_real(losers, ids, scaling=scaling, shift=shift), labelled_rows(ids)
     elif samples is not None:
-        generated, index = read_generated(samples, scaling=scaling, shift=shift)
-    return Pairs(ids, hashes, read_real(real, ids, scaling=scaling, shift=shift), generated, index)
+        tables = _read_shards(samples)
+        generated, index = read_generated(tables, scaling=scaling, shift=shift)
+        ways = _trajectories(tables) if trajectories else None
+    return Pairs(ids, hashes, read_real(real, ids, scaling=scaling, shift=shift), generated, index, ways)
 
 
 def labelled_rows(ids: Sequence[str]) -> dict[tuple[str, int], int]:
@@ -87,7 +114,23 @@ def labelled_rows(ids: Sequence[str]) -> dict[tuple[str, int], int]:
     return {(name, 0): row for row, name in enumerate(ids)}
 
 
-def read_generated(stage: StageFolder, *, scaling: float, shift: float) -> tuple[Latents, dict[tuple[str, int], int]]:
+def read_generated(
+    tables: Sequence[pa.Table], *, scaling: float, shift: float
+) -> tuple[Latents, dict[tuple[str, int], int]]:
+    """The generated images of all shards, and the row of each (sample id, draw)."""
+    keys = [key for t in tables for key in zip(t["sample_id"].to_pylist(), t["draw"].to_pylist(), strict=True)]
+    index = {key: row for row, key in enumerate(keys)}
+    if "latent" in tables[0].column_names:
+        return Latents(_stack(tables, "latent"), None, 1.0, 0.0), index
+    return Latents(_stack(tables, "latent_mean"), _stack(tables, "latent_log_variance"), scaling, shift), index
+
+
+def _trajectories(tables: Sequence[pa.Table]) -> Trajectories:
+    timesteps = torch.from_numpy(_stack(tables, "timesteps")[0].astype(np.int64))
+    return Trajectories(_stack(tables, "trajectory"), timesteps)
+
+
+def _read_shards(stage: StageFolder) -> list[pa.Table]:
     """All shards of a stage, on an exact cover of its plan."""
     plan = read_plan(stage)
     tables = []
@@ -102,14 +145,10 @@ def read_generated(stage: StageFolder, *, scaling: float, shift: float) -> tuple
                 fix=f"spin-diffusion sample-shard {stage.path.parent.name} {int(stage.name.split('-')[-1])} {shard}",
             )
         tables.append(table)
-    keys = [key for t in tables for key in zip(t["sample_id"].to_pylist(), t["draw"].to_pylist(), strict=True)]
-    index = {key: row for row, key in enumerate(keys)}
-    if "latent" in tables[0].column_names:
-        return Latents(_stack(tables, "latent"), None, 1.0, 0.0), index
-    return Latents(_stack(tables, "latent_mean"), _stack(tables, "latent_log_variance"), scaling, shift), index
+    return tables
 
 
-def _stack(tables: Sequence[Any], name: str) -> Floats:
+def _stack(tables: Sequence[pa.Table], name: str) -> Floats:
     return np.concatenate([read_tensors(table, name) for table in tables])
 
 

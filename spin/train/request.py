@@ -35,6 +35,7 @@ class TrainingSettings:
     timestep_weight: Literal["constant", "h2"] = "constant"
     beta: float = 0.0  # dimensionless; 0 for sft
     sft_weight: float = 0.0  # adds sft_weight * beta * real error
+    trajectory: Literal["forward", "reverse"] = "forward"  # reverse: the loser is the opponent's own x'_t (C.5)
     over_timesteps: Literal["approximate", "exact"] = "approximate"  # mean of l (4.9), or l of the mean margin (4.8)
     timesteps_per_pair: int = 1  # draws of time and noise for each pair of a step
     safeguard: float | None = None  # mu of Diffusion-SDPO; None: the loser's gradient stays whole
@@ -46,7 +47,7 @@ class TrainingSettings:
 @dataclass(frozen=True)
 class TrainRequest:
     stage: Path  # runs/<run>/iteration-01 or runs/<run>/sft
-    start: Path  # checkpoint folder: initialisation, opponent and reference
+    start: Path  # checkpoint folder: initialisation, and the opponent unless `reference` is another
     start_digest: str
     prompts: Path
     real: Path  # real.parquet of the cache
@@ -60,6 +61,18 @@ class TrainRequest:
     check_steps: int = 0  # of a stage that stands: so many first steps are made again and compared; trains nothing
     processes: int = 1  # that share each optimizer step's batch; started by torchrun where more than 1
     losers: Path | None = None  # losers.parquet of the cache: Diffusion-DPO; None: the opponent's samples of the stage
+    reference: Path | None = None  # checkpoint folder of the opponent; None: the start
+    reference_digest: str | None = None
+
+
+@dataclass(frozen=True)
+class AverageRequest:
+    target: Path  # runs/<run>/iteration-02/opponent
+    opponent: Path  # checkpoint folder of the iteration before's opponent
+    opponent_digest: str
+    iterate: Path  # checkpoint folder of the newest model
+    iterate_digest: str
+    decay: float  # share of the opponent's weights that stays
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from spin.diffusion.objectives import (
     denoising_errors,
     exact_loss,
     h2_weight,
+    noised_and_wanted,
+    predict,
     safeguard_factor,
-    said_and_wanted,
     sft_loss,
     spin_loss,
     squared_error,
@@ -100,27 +101,49 @@ class Step:
             with self.autocast():
                 error = denoising_errors(self.policy, real, noise, t, text, self.schedule)
             return Measured(loss=sft_loss(real_policy=error), real=error)
+        if self.settings.trajectory == "reverse":
+            return self._over_timesteps([self._met(visits, draws, real, text) for draws in drawn])
         generated = self.pairs.generated_latents(visits, drawn[0], sampled=sampled).to(self.device)
-        return self._over_timesteps([self._at(draws, real, generated, text) for draws in drawn])
+        return self._over_timesteps([self._noised(draws, real, generated, text) for draws in drawn])
 
-    def _at(self, draws: TrainingDraws, real: Tensor, generated: Tensor, text: Tensor) -> Compared:
-        """Both networks on both sides at one time step of each pair."""
+    def _noised(self, draws: TrainingDraws, real: Tensor, generated: Tensor, text: Tensor) -> Compared:
+        """Both sides noised forward to one time step of each pair (Eq. C.6)."""
         t, noise = draws.timesteps.to(self.device), draws.noise.to(self.device)
         other = noise if self.settings.noise == "shared" else draws.noise_generated.to(self.device)
-        both = (torch.cat([real, generated]), torch.cat([noise, other]), torch.cat([t, t]), torch.cat([text, text]))
+        both = (torch.cat([real, generated]), torch.cat([noise, other]), torch.cat([t, t]))
+        x_t, wanted = noised_and_wanted(*both, self.schedule)
+        said, theirs = self._ask(x_t, both[2], torch.cat([text, text]))
+        return self._compare(said, theirs, wanted, t)
+
+    def _met(self, visits: Sequence[Visit], draws: TrainingDraws, real: Tensor, text: Tensor) -> Compared:
+        """The real side noised forward, the loser as the sampler met it on its own way (Eq. C.5).
+
+        There the opponent's prediction is what it went on with, so it is right by definition: its error is exactly 0.
+        """
+        assert self.pairs.trajectories is not None
+        rows = self.pairs.rows_of(visits)
+        states, t = self.pairs.trajectories.at(rows, draws.timesteps, steps=self.schedule.steps)
+        t, noise = t.to(self.device), draws.noise.to(self.device)
+        x_t, wanted = noised_and_wanted(real, noise, t, self.schedule)
+        said, theirs = self._ask(torch.cat([x_t, states.to(self.device)]), torch.cat([t, t]), torch.cat([text, text]))
+        return self._compare(said, theirs, torch.cat([wanted.float(), theirs.float().chunk(2)[1]]), t)
+
+    def _ask(self, x_t: Tensor, t: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """What policy and opponent say of the same noisy latents, (2B, C, h, w) each."""
         assert self.opponent is not None
         with self.autocast():
-            said, wanted = said_and_wanted(self.policy, *both, self.schedule)
-            policy = squared_error(said, wanted)
+            said = predict(self.policy, x_t, t, text)
             with torch.no_grad():
-                opponent = denoising_errors(self.opponent, *both, self.schedule)
-        return self._compare(policy, opponent, (said.detach().float() - wanted.float()), t)
+                return said, predict(self.opponent, x_t, t, text)
 
-    def _compare(self, policy: Tensor, opponent: Tensor, residuals: Tensor, t: Tensor) -> Compared:
+    def _compare(self, said: Tensor, theirs: Tensor, wanted: Tensor, t: Tensor) -> Compared:
+        """Errors of what policy and opponent said, the real side's rows first, and the margin of each pair."""
         settings = self.settings
-        real, generated = policy.chunk(2)
-        real_opponent, generated_opponent = opponent.chunk(2)
-        factor = None if settings.safeguard is None else safeguard_factor(*residuals.chunk(2), mu=settings.safeguard)
+        real, generated = squared_error(said, wanted).chunk(2)
+        real_opponent, generated_opponent = squared_error(theirs, wanted).chunk(2)
+        factor = None
+        if settings.safeguard is not None:
+            factor = safeguard_factor(*(said.detach().float() - wanted.float()).chunk(2), mu=settings.safeguard)
         weight = h2_weight(t, self.schedule.alphas_cumprod) if settings.timestep_weight == "h2" else None
         spin = spin_loss(
             real_policy=real, real_opponent=real_opponent,

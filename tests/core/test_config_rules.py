@@ -103,3 +103,25 @@ def test_labelled_losers_must_come_with_the_data(overrides: list[str], message: 
     else:
         with pytest.raises(ConfigError, match=message):
             load_config("miniature", overrides=overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.trajectory=reverse"], None),
+        (["train.trajectory=reverse", "sampling.guidance_scale=3", "sampling.scheduler=ddim"], None),
+        (["train.trajectory=reverse", "train.losers=labelled"], "reverse needs the opponent's own images"),
+        (["train.trajectory=reverse", "sampling.loser_source=roundtrip"], "set sampling.loser_source to latents"),
+        (["train.trajectory=reverse", "sampling.scheduler=pndm"], "pndm repeats some"),
+        (["train.trajectory=reverse", "train.flip=true"], "set train.flip to false"),
+        (["train.opponent=average"], None),
+        (["train.opponent=average", "train.losers=labelled"], "has no use with train.losers labelled"),
+        (["train.opponent=earlier", "train.losers=labelled"], "has no use with train.losers labelled"),
+    ],
+)
+def test_what_only_a_drawing_opponent_can_do_is_refused_elsewhere(overrides: list[str], message: str | None) -> None:
+    if message is None:
+        load_config("miniature", overrides=overrides)
+    else:
+        with pytest.raises(ConfigError, match=message):
+            load_config("miniature", overrides=overrides)

@@ -9,8 +9,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
-from spin.diffusion.checkpoint import load_solver
+from spin.diffusion.checkpoint import load_schedule, load_solver
 from spin.diffusion.noise import initial_noise
+from spin.diffusion.objectives import add_noise
 from spin.diffusion.sampler import decode_latents, encode_images, posterior_sample, sample_latents
 from tests.world import World
 
@@ -25,12 +26,27 @@ def pipeline(world: World) -> StableDiffusionPipeline:
     return pipeline
 
 
-def ours(pipeline: StableDiffusionPipeline, world: World, noise: Tensor, **changes: Any) -> Tensor:
+def ours(
+    pipeline: StableDiffusionPipeline, world: World, noise: Tensor, *, scheduler: str = "dpmsolver++", **changes: Any
+) -> Tensor:
     text, empty = pipeline.encode_prompt(CAPTIONS, "cpu", 1, True)
     values = {
         "noise": noise, "text": text, "unconditional": empty[:1], "guidance_scale": 1.0, "num_inference_steps": 20,
     }  # fmt: skip
-    return sample_latents(pipeline.unet, load_solver(world.base), **{**values, **changes})
+    return sample_latents(pipeline.unet, load_solver(world.base, scheduler), **{**values, **changes})
+
+
+@pytest.mark.parametrize("scheduler", ["unipc", "deis", "ddim", "pndm"])
+def test_the_loop_equals_diffusers_pipeline_with_every_solver(
+    pipeline: StableDiffusionPipeline, world: World, monkeypatch: pytest.MonkeyPatch, scheduler: str
+) -> None:
+    noise = initial_noise([1, 2], (16, 4, 4))
+    monkeypatch.setattr(pipeline, "scheduler", load_solver(world.base, scheduler))
+    theirs = pipeline(
+        CAPTIONS, latents=noise, guidance_scale=3.0, num_inference_steps=8, output_type="latent"
+    ).images  # fmt: skip
+    found = ours(pipeline, world, noise, scheduler=scheduler, guidance_scale=3.0, num_inference_steps=8)
+    torch.testing.assert_close(found, theirs, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
@@ -102,3 +118,36 @@ def test_a_posterior_draw_is_the_mean_and_one_deviation() -> None:
     # exp(0.5 * ln 4) = 2;  1 + 2 * 0.5 = 2
     draw = posterior_sample(torch.ones(1), torch.tensor([4.0]).log(), torch.tensor([0.5]))
     assert draw.item() == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("scheduler", ["dpmsolver++", "unipc", "deis", "ddim"])
+def test_a_solvers_states_are_the_forward_process_at_their_timesteps(world: World, scheduler: str) -> None:
+    """A network that knows the image and the noise leads every solver along x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) eps."""
+    generator = torch.Generator().manual_seed(0)
+    image, noise = torch.randn(2, 1, 16, 4, 4, generator=generator)
+    schedule, solver = load_schedule(world.base, "cpu"), load_solver(world.base, scheduler)
+
+    def at(timestep: Tensor) -> Tensor:
+        return add_noise(image, noise, timestep.reshape(1), schedule.alphas_cumprod)
+
+    def knowing(latents: Tensor, timestep: Tensor, **_: Any) -> tuple[Tensor]:
+        alpha = schedule.alphas_cumprod[timestep]
+        return ((latents - alpha.sqrt() * image) / (1 - alpha).sqrt(),)
+
+    solver.set_timesteps(20)
+    heard: list[tuple[Tensor, Tensor]] = []
+    sample_latents(
+        knowing, solver, noise=at(solver.timesteps[0]), text=torch.zeros(1, 1, 1), unconditional=torch.zeros(1, 1, 1),
+        guidance_scale=1.0, num_inference_steps=20, heard=lambda *state: heard.append(state),
+    )  # fmt: skip
+    assert [int(timestep) for timestep, _ in heard] == solver.timesteps.tolist()
+    assert len({int(timestep) for timestep, _ in heard}) == 20
+    for timestep, state in heard:
+        torch.testing.assert_close(state, at(timestep), atol=2e-3, rtol=0)
+
+
+def test_pndm_repeats_a_timestep(world: World) -> None:
+    """Why a reverse trajectory is refused with it."""
+    solver = load_solver(world.base, "pndm")
+    solver.set_timesteps(20)
+    assert len(solver.timesteps) == 21 > len(set(solver.timesteps.tolist()))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from spin.core.planning import read_plan
 from spin.core.requests import to_json
 from spin.core.schema import add_digests, read_table, read_tensors
 from spin.core.store import discard, read_manifest
+from spin.diffusion.noise import initial_noise
 from spin.sample import opponent as opponents
 from spin.sample.opponent import Opponent
 from spin.sample.room import run
@@ -253,3 +255,30 @@ def test_progress_counts_images(world: World, sampled: StageFolder, tmp_path: Pa
     heard: list[tuple[int, int]] = []
     run(world.sample_request(stage), progress=lambda done, total, note="": heard.append((done, total)))
     assert heard == [(8, 24), (16, 24), (24, 24)]
+
+
+def test_a_trajectory_is_kept_beside_the_same_images(world: World, tmp_path: Path) -> None:
+    plain, kept = (world.stage(tmp_path / name, reads=13) for name in ("plain", "kept"))
+    run(world.sample_request(plain, num_inference_steps=3))
+    request = world.sample_request(kept, num_inference_steps=3, store_trajectory=True)
+    run(request)
+    assert values(plain, "latent") == values(kept, "latent")
+    table = read_table(kept.samples(0))
+    states, times = read_tensors(table, "trajectory"), read_tensors(table, "timesteps")
+    assert states.shape == (13, 3, 16, 4, 4)
+    assert times.tolist() == [[999, 666, 333]] * 13
+    start = initial_noise(table["seed"].to_pylist(), (16, 4, 4)).numpy()
+    assert np.array_equal(states[:, 0], start)
+    assert read_table(plain.samples(0)).column_names == [
+        name for name in table.column_names if name not in ("trajectory", "timesteps")
+    ]
+    checked = run(replace(request, check_images=13))
+    assert (checked.checked, checked.differing) == (13, 0)
+
+
+def test_another_solver_gives_other_images(world: World, tmp_path: Path) -> None:
+    stage = world.stage(tmp_path, reads=8)
+    run(world.sample_request(stage))
+    first = values(stage, "latent")
+    assert run(world.sample_request(stage, scheduler="ddim")).made == (0,)
+    assert all(values(stage, "latent")[name] != first[name] for name in first)

@@ -19,9 +19,10 @@ from spin.core.schema import (
     read_table,
 )
 from spin.core.store import is_intact, read_manifest
-from spin.diffusion.checkpoint import load_solver, load_unet, model_digest
+from spin.diffusion.checkpoint import load_solver, load_unet, model_digest, write_checkpoint
 from spin.diffusion.noise import initial_noise
 from spin.diffusion.sampler import sample_latents
+from spin.sample.room import run as sample
 from spin.train import loop as loops
 from spin.train.networks import load_networks
 from spin.train.request import TrainRequest
@@ -259,3 +260,48 @@ def test_the_log_tells_of_several_time_steps_and_of_the_safeguard(make_request: 
     assert log_of(full, "jensen_gap")[0] == 0.0  # margins are all 0 there
     assert log_of(full, "jensen_gap")[-1] > 0
     assert all(0 <= scale <= 1 for scale in log_of(full, "loser_scale"))
+
+
+@pytest.fixture
+def iterate(world: World, tmp_path: Path) -> tuple[Path, str]:
+    """A model a little away from the base, and its digest."""
+    unet = load_unet(world.base, device="cpu")
+    with torch.no_grad():
+        for parameter in unet.parameters():
+            parameter.mul_(1.01)
+    write_checkpoint(tmp_path / "iterate", base=world.base, unet=unet)
+    return tmp_path / "iterate", model_digest(tmp_path / "iterate")
+
+
+@pytest.mark.parametrize("settings", [{}, ADAPTER])
+def test_a_policy_starts_from_one_model_and_is_held_against_another(
+    make_request: MakeRequest, iterate: tuple[Path, str], world: World, settings: dict[str, Any]
+) -> None:
+    folder, digest = iterate
+    asked = {"start": folder, "start_digest": digest, "settings": settings}
+    against = {"reference": world.base, "reference_digest": world.base_digest}
+    plain, other = make_request("plain", **asked), make_request("other", **asked, **against)
+    results = [run(plain), run(other)]
+    assert results[0].digest != results[1].digest
+    assert log_of(plain, "real_mse")[0] == log_of(other, "real_mse")[0]
+    assert log_of(plain, "margin")[0] == 0.0 != log_of(other, "margin")[0]
+    manifest = read_manifest(results[1].checkpoint)
+    assert manifest is not None
+    assert manifest.identity["reference"] == world.base_digest
+    with pytest.raises(Killed):
+        run(make_request("broken", **asked, **against), progress=kill_at(3))
+    assert run(make_request("broken", **asked, **against)).digest == results[1].digest
+
+
+def test_training_on_the_samplers_own_states_resumes_to_the_same_bytes(world: World, tmp_path: Path) -> None:
+    stages = [world.stage(tmp_path / name) for name in ("whole", "broken")]
+    requests = [world.train_request(stage, settings={"trajectory": "reverse"}) for stage in stages]
+    for stage in stages:
+        sample(world.sample_request(stage, store_trajectory=True))
+    whole = run(requests[0])
+    with pytest.raises(Killed):
+        run(requests[1], progress=kill_at(3))
+    assert run(requests[1]).digest == whole.digest
+    assert log_of(requests[0], "generated_mse")[0] == 0.0
+    assert set(log_of(requests[0], "generated_mse_opponent")) == {0.0}
+    assert log_of(requests[0], "generated_mse")[-1] > 0

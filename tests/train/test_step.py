@@ -12,10 +12,10 @@ import torch
 from spin.core.layout import StageFolder
 from spin.core.plan import visits
 from spin.diffusion.checkpoint import load_schedule
-from spin.diffusion.objectives import LINKS
+from spin.diffusion.objectives import LINKS, add_noise
 from spin.diffusion.text import TextEmbeddings
 from spin.train.networks import load_networks
-from spin.train.pairs import read_pairs
+from spin.train.pairs import Trajectories, read_pairs
 from spin.train.step import Measured, Step
 from tests.world import ROWS, World
 
@@ -263,7 +263,7 @@ def test_the_values_of_several_time_steps_are_their_means(make_step: MakeStep) -
     drawn = [step._draw(BATCH, repeat) for repeat in (0, 1)]
     real = step.pairs.real_latents(BATCH, drawn[0], sampled=True)
     generated = step.pairs.generated_latents(BATCH, drawn[0], sampled=True)
-    parts = [step._at(draws, real, generated, step._text(BATCH, drawn[0])) for draws in drawn]
+    parts = [step._noised(draws, real, generated, step._text(BATCH, drawn[0])) for draws in drawn]
     margin, error = ((getattr(parts[0], name) + getattr(parts[1], name)) / 2 for name in ("margin", "real"))
     torch.testing.assert_close(measured.margin, margin)
     torch.testing.assert_close(measured.loss, -torch.nn.functional.logsigmoid(margin) + 0.03 * 5000 * error)
@@ -285,3 +285,64 @@ def test_a_safeguard_changes_the_gradient_and_no_value(make_step: MakeStep) -> N
     assert ((guarded.loser_scale >= 0) & (guarded.loser_scale <= 1)).all()
     assert guarded.loser_scale.min() < 0.5
     assert not torch.allclose(*gradients)
+
+
+@pytest.fixture
+def make_reverse(make_step: MakeStep) -> MakeStep:
+    """A step whose opponent went three states to each of its images."""
+
+    def make(**settings: Any) -> Step:
+        step = make_step(trajectory="reverse", **settings)
+        generator = torch.Generator().manual_seed(0)
+        states = torch.randn(ROWS, 3, *step.pairs.shape, generator=generator).numpy()
+        ways = Trajectories(states, torch.tensor([999, 666, 333]))
+        return replace(step, pairs=replace(step.pairs, trajectories=ways))
+
+    return make
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("adapter", [{}, {"lora_rank": 4, "lora_alpha": 4.0}])
+def test_on_the_opponents_own_way_the_loser_has_no_error_at_the_start(
+    make_reverse: MakeStep, dtype: str, adapter: dict[str, Any]
+) -> None:
+    measured = make_reverse(dtype=dtype, **adapter).measure(BATCH)
+    assert measured.generated is not None
+    assert measured.generated_opponent is not None
+    assert measured.generated.tolist() == measured.generated_opponent.tolist() == [0.0] * 8
+    assert measured.loss.tolist() == [torch.tensor(2.0).log().item()] * 8
+
+
+def test_the_reverse_margin_is_the_bracket_of_c5(make_reverse: MakeStep) -> None:
+    step = make_reverse(posterior_sample=False, caption_dropout=0.0)
+    perturb(step)
+    measured, drawn, (visit, *_) = step.measure(BATCH), step._draw(BATCH, 0), BATCH
+    assert step.pairs.trajectories is not None
+    place = int(drawn.timesteps[0]) * 3 // 1000
+    t = torch.tensor([[999, 666, 333][place]])
+    row = step.pairs.generated_rows[step.pairs.sample_ids[visit.row], visit.draw]
+    state = torch.from_numpy(step.pairs.trajectories.states[row, place])[None]
+    real = torch.from_numpy(step.pairs.real.mean[visit.row])[None]
+    x_t = add_noise(real, drawn.noise[:1], t, step.schedule.alphas_cumprod)
+    text = step.text.of([step.pairs.prompt_hashes[visit.row]])
+    with torch.no_grad():
+        said = [
+            [network(x, t, encoder_hidden_states=text).sample for x in (x_t, state)]
+            for network in (step.policy, step.opponent)
+            if network is not None
+        ]
+    (policy, moved), (opponent, kept) = said
+    winner = ((policy - drawn.noise[:1]) ** 2).mean() - ((opponent - drawn.noise[:1]) ** 2).mean()
+    expected = -0.5 * 5000 * (winner - ((kept - moved) ** 2).mean())
+    assert measured.margin is not None
+    assert measured.margin[0].item() == pytest.approx(expected.item(), rel=1e-3, abs=1e-3)
+    assert measured.generated_opponent is not None
+    assert measured.generated_opponent.abs().max() == 0
+
+
+def test_a_state_and_its_timestep_are_drawn_together() -> None:
+    states = torch.arange(12.0).view(2, 3, 2, 1, 1).numpy()
+    ways = Trajectories(states, torch.tensor([999, 666, 333]))
+    found, t = ways.at([1, 0, 1], torch.tensor([0, 334, 999]), steps=1000)
+    assert t.tolist() == [999, 666, 333]
+    assert found.flatten(1).tolist() == [[6.0, 7.0], [2.0, 3.0], [10.0, 11.0]]
