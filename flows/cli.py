@@ -10,6 +10,7 @@ import typer
 
 from flows.arguments import Overrides, Root, RunName
 from flows.studying import app as studying
+from flows.studying import plan_comparison
 from spin.core.config import Config, load_config
 from spin.core.config_explain import explain as explain_key
 from spin.core.errors import ConfigError, SpinError
@@ -82,15 +83,10 @@ def check(source: Source, overrides: Overrides = None) -> None:
 @app.command()
 def plan(source: Source, overrides: Overrides = None) -> None:
     """Say what a run, or a comparison, will do before anything is spent: counts, time from a probe, disk, memory."""
-    from spin.core.recipe import is_recipe, load_recipe
+    from spin.core.recipe import is_recipe
 
     if is_recipe(source):
-        from flows.compare_forecast import forecast_comparison, print_comparison
-        from flows.entering import use_prefect
-
-        recipe = load_recipe(source)
-        use_prefect(Path("runs"))
-        print_comparison(forecast_comparison(recipe, root="runs"), recipe)
+        plan_comparison(source)
         return
     from flows.forecast import forecast, print_forecast
 
@@ -296,7 +292,7 @@ def _evaluate_checkpoint(
 
     evaluation_sections(preset, benchmarks or [], overrides)
     use_prefect(root)
-    from flows.comparing import evaluate_checkpoint
+    from flows.evaluate_checkpoint import evaluate_checkpoint
     from spin.report.terminal import print_table
     from tasks.showing import console
 

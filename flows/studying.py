@@ -1,4 +1,4 @@
-"""Commands that study a run that is there: where its numbers come from, and whether they come again."""
+"""Commands that study runs: comparisons, where numbers come from, and whether they come again."""
 
 from __future__ import annotations
 
@@ -89,3 +89,15 @@ def results(
     from spin.report.results.page import write_whole_page
 
     typer.echo(f"wrote {write_whole_page(folder)}")
+
+
+def plan_comparison(recipe: str) -> None:
+    """`plan` of a recipe: what every arm will do and cost, before anything is spent."""
+    from flows.entering import use_prefect
+    from spin.core.recipe import load_recipe
+
+    source = load_recipe(recipe)
+    use_prefect(Path("runs"))
+    from flows.compare_forecast import forecast_comparison, print_comparison
+
+    print_comparison(forecast_comparison(source, root="runs"), source)
