@@ -86,7 +86,7 @@ def plan(source: Source, overrides: Overrides = None) -> None:
     from spin.core.recipe import is_recipe
 
     if is_recipe(source):
-        plan_comparison(source)
+        plan_comparison(source, overrides or [])
         return
     from flows.forecast import forecast, print_forecast
 

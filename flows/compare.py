@@ -19,7 +19,7 @@ from prefect.states import Completed
 from pydantic import BaseModel, Field
 
 from flows.asking import HELD_OUT, Asked
-from flows.entering import check_run, check_sources, execution_settings, only_one
+from flows.entering import check_run, check_sources, only_one
 from flows.executors import executor_of
 from flows.forms import root_field
 from flows.naming import named, tag_run
@@ -57,7 +57,7 @@ class CompareForm(BaseModel):
         json_schema_extra={"position": 1},
     )  # fmt: skip
     settings: list[str] | None = Field(
-        default=None, title="Other settings", description="KEY=VALUE each, of execution.*",
+        default=None, title="Other settings", description="KEY=VALUE each, of execution.*, data.*, model.base",
         json_schema_extra={"position": 2},
     )  # fmt: skip
     root: str = root_field(3)
@@ -114,11 +114,11 @@ def compare(
     recipe: str = "baselines", seeds: list[int] | None = None, settings: list[str] | None = None, root: str = "runs"
 ) -> Any:  # a state that carries Compared, which Prefect hands to callers
     """Play every arm of a recipe with every seed, and write the tables; what stands is only read."""
-    source = load_recipe(recipe)
+    source = load_recipe(recipe, settings or [])
     wanted = source.chosen_seeds(seeds)
     tag_run("spin-diffusion", source.recipe.name)
-    game = _open(source, root, execution_settings(settings or []))
-    plans = plan_arms(game.source, game.rates, game.train_rows, root, settings or [])
+    game = _open(source, root)
+    plans = plan_arms(game.source, game.rates, game.train_rows, root)
     for planned in plans:
         check_run(planned.config)
     _play([planned for planned in plans if planned.seed in wanted], game)
@@ -133,7 +133,7 @@ def compare(
     return Completed(message=f"{compared.played} runs; {source.recipe.name}", data=compared)
 
 
-def plan_arms(source: Source, rates: Rates, rows: int, root: str, settings: Sequence[str]) -> list[Planned]:
+def plan_arms(source: Source, rates: Rates, rows: int, root: str) -> list[Planned]:
     """Every run of the comparison, steps solved or checked against the budget of the measure."""
     measure = source.config_of(source.recipe.measure, seed=source.recipe.seeds[0], root=root)
     unit = spent(measure, rates, rows=rows)
@@ -142,7 +142,7 @@ def plan_arms(source: Source, rates: Rates, rows: int, root: str, settings: Sequ
     for arm in source.recipe.trained:
         solved = _solved(source, arm, rates, rows, root, unit.by)
         for seed in source.recipe.seeds:
-            config = source.config_of(arm, seed=seed, root=root, overrides=[*apart, *settings, *solved])
+            config = source.config_of(arm, seed=seed, root=root, overrides=[*apart, *solved])
             found = spent(config, rates, rows=rows)
             plans.append(Planned(arm, seed, config, found.images, found.sampled, found.time, tuple(solved)))
     return sorted(plans, key=lambda planned: source.recipe.seeds.index(planned.seed))
@@ -164,12 +164,10 @@ def _solved(source: Source, arm: str, rates: Rates, rows: int, root: str, unit: 
     return []
 
 
-def _open(source: Source, root: str, settings: Sequence[str]) -> Game:
+def _open(source: Source, root: str) -> Game:
     """Prepare the data, refuse what may not be compared, measure the rates: before anything is trained."""
     recipe = source.recipe
-    config = source.config_of(
-        recipe.measure, seed=recipe.seeds[0], root=root, overrides=["execution.adopt=true", *settings]
-    )
+    config = source.config_of(recipe.measure, seed=recipe.seeds[0], root=root, overrides=["execution.adopt=true"])
     check_sources(config)
     check_run(config)
     requests = Requests(config, device_of(config.execution))
@@ -268,6 +266,7 @@ def _conclude(game: Game, plans: Sequence[Planned], checkpoints: Sequence[Checkp
     measure = first[recipe.measure]
     facts = Facts(
         recipe=recipe,
+        overrides=game.source.overrides,
         benchmark=measure.key,
         evaluation=config_to_json(game.requests.config)["evaluation"],
         rates=game.rates.model_dump(),

@@ -39,7 +39,7 @@ def forecast_comparison(source: Source, *, root: str) -> list[ArmForecast]:
     base = resolve_base(config.model.base)
     rates = recipe.rates or measured_rates(config, base)
     probe = measured(config, base, find_device(config.execution.device))
-    plans = plan_arms(source, rates, train_rows(Requests(config, "cpu")) or config.data.rows or 1, root, [])
+    plans = plan_arms(source, rates, train_rows(Requests(config, "cpu")) or config.data.rows or 1, root)
     return list(_arms(source, plans, probe.sft_image, probe.evaluated_image))
 
 

@@ -83,14 +83,6 @@ def check_run(config: Config) -> None:
         raise ConfigError(f"only {free / 2**20:.0f} MiB free", where=str(root.path), fix="free space or set run.root")
 
 
-def execution_settings(settings: Sequence[str]) -> list[str]:
-    """Overrides that say where the work of a comparison is done; all else stands in its recipe."""
-    strange = [text for text in settings if not text.startswith("execution.")]
-    if strange:
-        raise ConfigError("all else stands in the recipe", where=f"--set {strange[0]}", fix="set execution.* only")
-    return list(settings)
-
-
 def evaluation_sections(preset: str, benchmarks: Sequence[str], settings: Sequence[str]) -> dict[str, dict[str, Any]]:
     """How a preset evaluates, with benchmarks and settings laid over it; where the work is done is this machine's."""
     strange = [text for text in settings if not re.match(r"(evaluation|execution)\.\w+\s*=", text)]

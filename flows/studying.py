@@ -65,11 +65,10 @@ def compare(
     ] = None,
 ) -> None:
     """Play the arms of a recipe with equal budgets, and tell which claims hold; a second call goes on."""
-    from flows.entering import execution_settings, use_prefect
+    from flows.entering import use_prefect
     from spin.core.recipe import load_recipe
 
-    load_recipe(recipe).chosen_seeds(seeds)
-    execution_settings(overrides or [])
+    load_recipe(recipe, overrides or []).chosen_seeds(seeds)
     use_prefect(root)
     from flows.compare import compare as flow
 
@@ -91,12 +90,12 @@ def results(
     typer.echo(f"wrote {write_whole_page(folder)}")
 
 
-def plan_comparison(recipe: str) -> None:
+def plan_comparison(recipe: str, overrides: list[str]) -> None:
     """`plan` of a recipe: what every arm will do and cost, before anything is spent."""
     from flows.entering import use_prefect
     from spin.core.recipe import load_recipe
 
-    source = load_recipe(recipe)
+    source = load_recipe(recipe, overrides)
     use_prefect(Path("runs"))
     from flows.compare_forecast import forecast_comparison, print_comparison
 

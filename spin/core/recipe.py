@@ -1,7 +1,7 @@
 """The recipe of a comparison: its arms, seeds and budgets, and the claims that are named before anybody looks.
 
-    recipe = load_recipe("miniature")
-    recipe.config("spin", seed=0).train.beta
+    source = load_recipe("baselines")
+    source.config_of("spin", seed=0, root="runs").train.beta
 
 Each arm is a run of the same pipeline: the recipe's config, the settings of all arms, and its own on top.
 """
@@ -26,6 +26,7 @@ from spin.core.errors import ConfigError
 BASE: Final = "base"  # the row of the model that all arms start from
 CHOSEN: Final = "chosen"  # the row of the iteration that other prompts chose
 _MOST_ARMS: Final = 64
+_OPEN: Final = ("execution.", "data.", "model.base")  # keys that may be set beside a recipe, for all arms alike
 
 
 def _check_arm(name: str) -> str:
@@ -140,13 +141,14 @@ class Source:
     recipe: Recipe
     layer: Layer
     config: str | Path  # what `recipe.config` names: a preset, or a file beside the recipe
+    overrides: tuple[str, ...] = ()  # KEY=VALUE, for all arms
 
     def config_of(self, arm: str, *, seed: int, root: str, overrides: Sequence[str] = ()) -> Config:
         """The config of one arm's run."""
         name = run_name(self.recipe.name, arm, seed)
         own = [f"run.name={name}", f"run.seed={seed}", f"run.root={root}"]
         layers = [_below(self.layer, ("settings",), 1), _below(self.layer, ("arms", arm, "settings"), 2)]
-        return load_config(self.config, layers=layers, overrides=[*own, *overrides])
+        return load_config(self.config, layers=layers, overrides=[*own, *self.overrides, *overrides])
 
     def names(self, arm: str, key: str) -> bool:
         """Whether recipe or arm set this config key themselves."""
@@ -184,8 +186,13 @@ def is_recipe(source: str) -> bool:
         return False
 
 
-def load_recipe(source: str) -> Source:
-    """The recipe of this name or file; every problem is named at once, each with its line."""
+def load_recipe(source: str, overrides: Sequence[str] = ()) -> Source:
+    """The recipe of this name or file; every problem is named at once, each with its line.
+
+    Args:
+        overrides: KEY=VALUE of what is this machine's or the user's, not the recipe's: see `_OPEN`.
+    """
+    _refuse_other_keys(overrides)
     layer, folder = _read(source)
     problems = list(layer.problems)
     recipe = None
@@ -202,11 +209,18 @@ def load_recipe(source: str) -> Source:
         raise ConfigError("\n".join(dict.fromkeys(lines)))
     beside = folder / recipe.config if folder is not None else None
     config = beside if beside is not None and beside.is_file() else recipe.config
-    read = Source(recipe, layer, config)
+    read = Source(recipe, layer, config, tuple(overrides))
     for arm in recipe.trained:
         _refuse_shared_keys(read, arm)
         _check_choice(read, read.config_of(arm, seed=recipe.seeds[0], root="runs"))
     return read
+
+
+def _refuse_other_keys(overrides: Sequence[str]) -> None:
+    strange = [text for text in overrides if not text.startswith(_OPEN)]
+    if strange:
+        allowed = f"set {', '.join(f'{key}*' if key.endswith('.') else key for key in _OPEN)} only"
+        raise ConfigError("all else stands in the recipe", where=f"--set {strange[0]}", fix=allowed)
 
 
 def run_name(recipe: str, arm: str, seed: int) -> str:

@@ -180,7 +180,23 @@ def test_a_config_file_beside_the_recipe_is_found(tmp_path: Path) -> None:
 def test_every_packaged_recipe_can_be_read() -> None:
     assert "baselines" in recipe_names()
     for name in recipe_names():
-        assert load_recipe(name).recipe.name == name
+        overrides = ["data.path=/data/pairs"] if name == "sd15" else []
+        assert load_recipe(name, overrides).recipe.name == name
+
+
+def test_the_paper_recipe_asks_for_the_users_own_pairs() -> None:
+    with pytest.raises(ConfigError, match=r"data.path: missing; data.source parquet needs the folder"):
+        load_recipe("sd15")
+    config = load_recipe("sd15", ["data.path=/data/pairs"]).config_of("dpo", seed=0, root="runs")
+    assert (config.train.losers, config.train.at(1).steps, config.train.at(1).beta) == ("labelled", 350, 2000)
+
+
+def test_only_what_is_the_users_own_is_set_beside_a_recipe(tmp_path: Path) -> None:
+    source = load_recipe(write(tmp_path, PLAIN), ["execution.threads=2", "data.rows=24"])
+    config = source.config_of("spin", seed=0, root="runs")
+    assert (config.execution.threads, config.data.rows) == (2, 24)
+    with pytest.raises(ConfigError, match=r"--set train.beta=3: all else stands in the recipe; set execution"):
+        load_recipe(write(tmp_path, PLAIN), ["train.beta=3"])
 
 
 def test_an_unknown_name_has_a_neighbour() -> None:

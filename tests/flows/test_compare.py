@@ -175,4 +175,4 @@ def test_a_run_with_the_recipes_name_is_not_overwritten(tmp_path: Path) -> None:
 def test_only_the_place_of_the_work_is_set_beside_a_recipe(compared: Compared, tmp_path: Path) -> None:
     answer = type_in(tmp_path, "compare", str(compared.recipe), "--set", "train.beta=3")
     assert (answer.code, answer.out) == (2, "")
-    assert "all else stands in the recipe; set execution.* only" in answer.err
+    assert "all else stands in the recipe; set execution.*, data.*, model.base only" in answer.err

@@ -83,6 +83,7 @@ class Facts:
     """Everything about a comparison but its scores."""
 
     recipe: Recipe
+    overrides: tuple[str, ...]  # KEY=VALUE that was set beside the recipe
     benchmark: str  # <benchmark>.<protocol>
     evaluation: Mapping[str, Any]
     rates: Mapping[str, float | None]
@@ -116,7 +117,8 @@ def read_facts(folder: Path) -> Facts:
             RunFacts(**{**run, "stages": tuple(StageFacts(**stage) for stage in run["stages"])}) for run in raw["runs"]
         )
         rows = tuple(Row(**row) for row in raw["rows"])
-        return Facts(**{**raw, "recipe": Recipe.model_validate(raw["recipe"]), "rows": rows, "runs": runs})
+        own = {"recipe": Recipe.model_validate(raw["recipe"]), "overrides": tuple(raw["overrides"])}
+        return Facts(**{**raw, **own, "rows": rows, "runs": runs})
     except FileNotFoundError:
         raise ConfigError("no results of a comparison here", where=str(folder), fix=f"it holds no {FACTS}") from None
     except (ValueError, KeyError, TypeError, OSError) as error:

@@ -85,7 +85,7 @@ def facts(**changed: object) -> Facts:
         )
     ]  # fmt: skip
     values: dict[str, object] = {
-        "recipe": Recipe.model_validate(RECIPE), "benchmark": "test.single",
+        "recipe": Recipe.model_validate(RECIPE), "overrides": (), "benchmark": "test.single",
         "evaluation": {"guidance_scale": 3.0, "num_inference_steps": 20, "scheduler": "dpmsolver++"},
         "rates": {"pair": 2.0, "sampled_image": 6.0}, "rates_from": "recipe", "train_rows": 384, "prompts": 4,
         "code_version": "0.1.0+abc", "versions": {"torch": "2"}, "machine": "a CPU", "base_digest": "d" * 64,
