@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := env -u PYTHONPATH OMP_NUM_THREADS=1 $(BIN)
 
-.PHONY: install demo ui test test-slow test-live test-browser check
+.PHONY: install demo ui test test-slow test-live test-browser check results
 
 install: $(VENV)/installed  ## a virtual environment with the tested versions
 
@@ -38,3 +38,12 @@ check: install  ## style, types, import direction, container files
 	$(BIN)/mypy && $(BIN)/lint-imports
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec docker/compose.yaml
+
+RECIPES := $(notdir $(basename $(wildcard configs/compare/*.yaml)))
+
+results: install  ## every experiment of docs/results.md again: hours; a second call goes on
+	for recipe in $(RECIPES); do $(RUN)/spin-diffusion compare $$recipe --keep docs/results || exit; done
+	$(RUN)/python -m benchmarks.encoder_trace
+	$(RUN)/python -m benchmarks.samplers
+	cp runs/baselines/pictures.png docs/baselines.png
+	$(RUN)/spin-diffusion results docs/results

@@ -9,3 +9,4 @@ import typer
 
 Root = Annotated[Path, typer.Option("--root", help="The folder that holds the runs.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")]

@@ -8,20 +8,19 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from flows.arguments import Root, RunName
+from flows.arguments import Overrides, Root, RunName
 from flows.studying import app as studying
+from flows.studying import plan_comparison
 from spin.core.config import Config, load_config
 from spin.core.config_explain import explain as explain_key
 from spin.core.errors import ConfigError, SpinError
 from spin.core.layout import RunsRoot
-from spin.core.record import read_record
 
 app: Final = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 config_app: Final = typer.Typer(no_args_is_help=True, help="About the settings.")
 app.add_typer(config_app, name="config")
 app.add_typer(studying)
 
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")]
 Source = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a preset.")]
 Gpus = Annotated[str, typer.Option(help="all, none, or a list such as 0,1.")]
 Slots = Annotated[int, typer.Option(min=1, help="Workers in spin-gpu on a machine without GPUs.")]
@@ -84,14 +83,10 @@ def check(source: Source, overrides: Overrides = None) -> None:
 @app.command()
 def plan(source: Source, overrides: Overrides = None) -> None:
     """Say what a run, or a comparison, will do before anything is spent: counts, time from a probe, disk, memory."""
-    from spin.core.recipe import is_recipe, load_recipe
+    from spin.core.recipe import is_recipe
 
     if is_recipe(source):
-        from flows.compare_forecast import forecast_comparison, print_comparison
-
-        recipe = load_recipe(source)
-        _prepare(Path("runs"))
-        print_comparison(forecast_comparison(recipe, root="runs"), recipe)
+        plan_comparison(source)
         return
     from flows.forecast import forecast, print_forecast
 
@@ -107,7 +102,9 @@ def sample_shard(
     verify: Annotated[int, typer.Option("--verify", metavar="N", min=0, help="Draw N images again and compare.")] = 0,
 ) -> None:
     """Make one shard of one iteration again, if it is missing or damaged."""
-    _enter(root, name)
+    from flows.entering import enter
+
+    enter(root, name)
     from flows.sample_shard import sample_shard as flow
 
     result: Any = flow(name, iteration, shard, verify, str(root))
@@ -144,45 +141,6 @@ def evaluate(
         _evaluate_run(root, subject, checkpoint, benchmark, overrides or [])
     else:
         _evaluate_checkpoint(root, subject, against, benchmark, name, preset, overrides or [])
-
-
-@app.command()
-def compare(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A packaged recipe's name, or a YAML file.")],
-    root: Root = Path("runs"),
-    seeds: Annotated[
-        list[int] | None, typer.Option("--seed", help="Play only this one of the recipe's seeds; repeatable.")
-    ] = None,
-    overrides: Overrides = None,
-    keep: Annotated[
-        Path | None, typer.Option(help="Copy scores and facts into this folder, a folder for each recipe.")
-    ] = None,
-) -> None:
-    """Play the arms of a recipe with equal budgets, and tell which claims hold; a second call goes on."""
-    from flows.entering import execution_settings
-    from spin.core.recipe import load_recipe
-
-    load_recipe(recipe).chosen_seeds(seeds)
-    execution_settings(overrides or [])
-    _prepare(root)
-    from flows.compare import compare as flow
-
-    found: Any = flow(recipe, seeds, overrides, str(root))
-    if keep is not None:
-        from spin.report.results.page import keep_facts
-
-        keep_facts(found.folder, keep)
-    typer.echo(f"{found.played} runs; {found.page}")
-
-
-@app.command()
-def results(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of each comparison's facts.")],
-) -> None:
-    """Write the page of all comparisons, results.md beside the folder, from their committed scores alone."""
-    from spin.report.results.page import write_whole_page
-
-    typer.echo(f"wrote {write_whole_page(folder)}")
 
 
 @app.command()
@@ -310,27 +268,15 @@ def show(source: Source, overrides: Overrides = None) -> None:
     typer.echo(load_config(source, overrides=overrides or []).model_dump_json(indent=2))
 
 
-def _enter(root: Path, name: str) -> None:
-    """Refuse an unknown run before Prefect is imported and a server starts."""
-    read_record(RunsRoot(root.absolute()).run(name))
-    _prepare(root)
-
-
-def _prepare(root: Path) -> None:
-    """Prefect's settings, before it is imported."""
-    from flows.environment import prepare_environment, refuse_other_server
-
-    prepare_environment(root)
-    refuse_other_server()
-
-
 def _names_checkpoint(subject: str) -> bool:
     """A folder or a hub id; a run's name has no slash."""
     return "/" in subject or subject == "miniature" or (Path(subject).expanduser() / "model_index.json").is_file()
 
 
 def _evaluate_run(root: Path, name: str, checkpoint: str, benchmarks: list[str] | None, overrides: list[str]) -> None:
-    _enter(root, name)
+    from flows.entering import enter
+
+    enter(root, name)
     from flows.evaluate import evaluate as flow
     from flows.evaluate import print_scores
 
@@ -342,11 +288,11 @@ def _evaluate_checkpoint(
     root: Path, subject: str, against: list[str] | None, benchmarks: list[str] | None, name: str | None, preset: str,
     overrides: list[str],
 ) -> None:  # fmt: skip
-    from flows.entering import evaluation_sections
+    from flows.entering import evaluation_sections, use_prefect
 
     evaluation_sections(preset, benchmarks or [], overrides)
-    _prepare(root)
-    from flows.comparing import evaluate_checkpoint
+    use_prefect(root)
+    from flows.evaluate_checkpoint import evaluate_checkpoint
     from spin.report.terminal import print_table
     from tasks.showing import console
 

@@ -261,7 +261,7 @@ def _conclude(game: Game, plans: Sequence[Planned], checkpoints: Sequence[Checkp
     """Gather scores and facts of all runs and write the page."""
     recipe, folder = game.source.recipe, game.folder
     played = [_played(game, planned) for planned in plans]
-    runs, scores, first = gather_runs(game.root, played)
+    runs, scores, first = gather_runs(game.root, recipe, played)
     scores += gather_checkpoints(game.root, checkpoints, recipe.seeds)
     rows = rows_of(recipe, first)
     shown = {row.row for row in rows}

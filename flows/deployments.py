@@ -20,8 +20,8 @@ from pydantic import BaseModel
 from flows.automations import TAG, replace_automations
 from flows.children import evaluate_shards, prepare_run_data, train_stage
 from flows.compare import CompareForm, compare
-from flows.comparing import CheckpointForm, evaluate_checkpoint
 from flows.evaluate import EvaluateForm, evaluate
+from flows.evaluate_checkpoint import CheckpointForm, evaluate_checkpoint
 from flows.forms import RunForm, form_schema
 from flows.report import ReportForm, report_run
 from flows.sample_shard import ShardForm, sample_shard, sample_shards

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from flows.environment import prepare_environment, refuse_other_server
 from spin.core.config import Config, load_config
 from spin.core.config_identity import config_to_json
 from spin.core.errors import ConfigError
 from spin.core.layout import RunFolder, RunsRoot
-from spin.core.record import open_record
+from spin.core.record import open_record, read_record
 from spin.train.batches import solve_batch
 
 _SMALLEST_FREE_BYTES: Final = 200 * 2**20  # the miniature's demo writes about 100 MB
@@ -32,6 +33,18 @@ def only_one(folder: RunFolder) -> Iterator[None]:
                 f"run {folder.path.name!r} is being worked on by another process", fix="wait for it, or end it"
             ) from None
         yield
+
+
+def enter(root: Path, run: str) -> None:
+    """Refuse an unknown run before Prefect is imported and a server starts."""
+    read_record(RunsRoot(root.absolute()).run(run))
+    use_prefect(root)
+
+
+def use_prefect(root: Path) -> None:
+    """Prefect's settings, before it is imported."""
+    prepare_environment(root)
+    refuse_other_server()
 
 
 def check_sources(config: Config) -> None:

@@ -66,6 +66,12 @@ class Requests:
         return self.config.train.losers == "labelled"
 
     @property
+    def benchmarks(self) -> tuple[str, ...]:
+        """What every model of a run is asked: the config's, and what the gate decides by."""
+        gate, own = self.config.gate, self.config.evaluation.benchmarks
+        return own if gate.mode == "off" or gate.benchmark in own else (*own, gate.benchmark)
+
+    @property
     def inline(self) -> bool:
         room = self.config.execution.room
         return self.device == "cpu" if room == "auto" else room == "inline"

@@ -226,7 +226,7 @@ def evaluate_model(state: RunState, model: Model | None) -> None:
     """Score a model, or the real held-out images (None), on every benchmark, and write the results down."""
     requests, name = state.requests, "data" if model is None else model.name
     made: list[Path] = []
-    for benchmark in requests.config.evaluation.benchmarks:
+    for benchmark in requests.benchmarks:
         asked = ask_once(requests, state.record, benchmark, lambda: state.prepared)
         if model is None and asked.real is None:
             continue

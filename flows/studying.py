@@ -1,13 +1,13 @@
-"""Commands that study a run that is there: where its numbers come from. Part of the command line."""
+"""Commands that study runs: comparisons, where numbers come from, and whether they come again."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
-from flows.arguments import Root, RunName
+from flows.arguments import Overrides, Root, RunName
 
 app: Final = typer.Typer()
 
@@ -28,3 +28,76 @@ def lineage(
 
     if not print_lineage(root, name, target, as_json=as_json, hash_bytes=verify):
         raise typer.Exit(1)
+
+
+@app.command()
+def reproduce(
+    name: RunName,
+    root: Root = Path("runs"),
+    into: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Folder of the rerun, beside the run; default RUN-reproduced.")
+    ] = None,
+    sample: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="No rerun: N images of each iteration and evaluation, first steps."),
+    ] = 0,
+    stage: Annotated[str | None, typer.Option(help="Only this stage: sft, or iteration-02.")] = None,
+    tolerance: Annotated[float, typer.Option(min=0, help="Largest difference taken as none; 0: bit for bit.")] = 0,
+    any_code: Annotated[bool, typer.Option("--any-code", help="Also with other code than made the run.")] = False,
+) -> None:
+    """Rerun a finished run from its record and say which stage first differs; exit code 1 if one does."""
+    from flows.reproducing import reproduce as play_again
+
+    if not play_again(root, name, into=into, sample=sample, stage=stage, tolerance=tolerance, any_code=any_code):
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A packaged recipe's name, or a YAML file.")],
+    root: Root = Path("runs"),
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", help="Play only this one of the recipe's seeds; repeatable.")
+    ] = None,
+    overrides: Overrides = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="Copy scores and facts into this folder, a folder for each recipe.")
+    ] = None,
+) -> None:
+    """Play the arms of a recipe with equal budgets, and tell which claims hold; a second call goes on."""
+    from flows.entering import execution_settings, use_prefect
+    from spin.core.recipe import load_recipe
+
+    load_recipe(recipe).chosen_seeds(seeds)
+    execution_settings(overrides or [])
+    use_prefect(root)
+    from flows.compare import compare as flow
+
+    found: Any = flow(recipe, seeds, overrides, str(root))
+    if keep is not None:
+        from spin.report.results.page import keep_facts
+
+        keep_facts(found.folder, keep)
+    typer.echo(f"{found.played} runs; {found.page}")
+
+
+@app.command()
+def results(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of each comparison's facts.")],
+) -> None:
+    """Write the page of all comparisons, results.md beside the folder, from their committed scores alone."""
+    from spin.report.results.page import write_whole_page
+
+    typer.echo(f"wrote {write_whole_page(folder)}")
+
+
+def plan_comparison(recipe: str) -> None:
+    """`plan` of a recipe: what every arm will do and cost, before anything is spent."""
+    from flows.entering import use_prefect
+    from spin.core.recipe import load_recipe
+
+    source = load_recipe(recipe)
+    use_prefect(Path("runs"))
+    from flows.compare_forecast import forecast_comparison, print_comparison
+
+    print_comparison(forecast_comparison(source, root="runs"), source)

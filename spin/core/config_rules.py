@@ -48,11 +48,15 @@ def check_metric(name: str) -> str:
     return name
 
 
+def check_benchmark(name: str) -> str:
+    if name not in BENCHMARKS and not _FILE_OF_PROMPTS.search(name):
+        raise ValueError(f"expected one of {', '.join(BENCHMARKS)}, or a file of prompts; got {name[:40]!r}")
+    return name
+
+
 def check_benchmarks(names: tuple[str, ...]) -> tuple[str, ...]:
-    unknown = (name for name in names if name not in BENCHMARKS)
-    strange = next((name for name in unknown if not _FILE_OF_PROMPTS.search(name)), None)
-    if strange is not None:
-        raise ValueError(f"expected one of {', '.join(BENCHMARKS)}, or a file of prompts; got {strange[:40]!r}")
+    for name in names:
+        check_benchmark(name)
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None:
         raise ValueError(f"names {twice[:40]!r} twice")

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from spin.core.config_evaluation import EvaluationConfig, Scheduler
 from spin.core.config_rules import (
     broken_rules,
+    check_benchmark,
     check_benchmarks,
     check_cron,
     check_metric,
@@ -154,6 +155,12 @@ class GateConfig(Section):
         "score whose gain over the model before must exclude 0; auto takes any judge's",
         source=CHOSEN,
         limits="auto, or the name of a judge",
+    )
+    benchmark: Annotated[str, AfterValidator(check_benchmark)] = setting(
+        "validation",
+        "prompts that decide, scored beside evaluation.benchmarks; the test prompts stay unseen until the end",
+        source=CHOSEN,
+        limits="as one of evaluation.benchmarks",
     )
     limit_hours: float = setting(24.0, "hours that a person has", source=CHOSEN, gt=0, le=8760)
     default: Literal["go-on", "stop", "go-back"] = setting(

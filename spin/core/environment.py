@@ -6,11 +6,13 @@ import hashlib
 import platform
 import resource
 import socket
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+_CLASS: Final = ("device", "dtype", "batch_size", "threads", "compiled", "torch", "diffusers")  # not who made it
 PACKAGES: Final = ("torch", "diffusers", "transformers", "accelerate", "prefect", "datasets", "pyarrow", "numpy")
 
 
@@ -66,3 +68,9 @@ def bit_class(*, device: str, dtype: str, batch_size: int, threads: int, compile
         "diffusers": installed("diffusers"),
         "host": socket.gethostname(),
     }
+
+
+def class_differences(here: Mapping[str, object], made: Mapping[str, object]) -> list[str]:
+    """What makes two classes of equal bits two, in a few words each: `torch: 2.11.0 -> 2.13.0`."""
+    names = [name for name in _CLASS if name in here and made.get(name) != here[name]]
+    return [f"{name}: {made.get(name)} -> {here[name]}" for name in names]

@@ -24,6 +24,7 @@ from spin.core.config_setting import LIST, Name, Section
 from spin.core.errors import ConfigError
 
 BASE: Final = "base"  # the row of the model that all arms start from
+CHOSEN: Final = "chosen"  # the row of the iteration that other prompts chose
 _MOST_ARMS: Final = 64
 
 
@@ -112,6 +113,7 @@ class Recipe(Section):
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...], LIST] = (0,)
     settings: dict[str, Any] = Field(default_factory=dict)
     average: Annotated[tuple[Name, ...], LIST, AfterValidator(_check_average)]
+    choose: Name | None = None  # benchmark that chooses an iteration of each arm with rows: all; never the first one
     measure: Name  # the arm whose budget is 1
     budget: Budget | None = None  # of arms that name none
     rates: Rates | None = None  # None: measured by a probe before the first run
@@ -203,7 +205,7 @@ def load_recipe(source: str) -> Source:
     read = Source(recipe, layer, config)
     for arm in recipe.trained:
         _refuse_shared_keys(read, arm)
-        read.config_of(arm, seed=recipe.seeds[0], root="runs")
+        _check_choice(read, read.config_of(arm, seed=recipe.seeds[0], root="runs"))
     return read
 
 
@@ -287,12 +289,26 @@ def _unknown_names(recipe: Recipe, layer: Layer) -> list[Problem]:
     return found
 
 
+def _check_choice(source: Source, config: Config) -> None:
+    """The prompts that choose must not be those that are reported."""
+    choose, benchmarks = source.recipe.choose, config.evaluation.benchmarks
+    if choose is None or choose in benchmarks[1:]:
+        return
+    reported = f"{benchmarks[0]!r} is what is reported"
+    way = "choose by others" if choose == benchmarks[0] else f"add {choose!r} to settings.evaluation.benchmarks"
+    raise source.problem(("choose",), f"{reported}; {way}")
+
+
 def _refuse_shared_keys(source: Source, arm: str) -> None:
     """What all arms share is not an arm's to set; name, seed and root are nobody's."""
     own = source.recipe.arms[arm].settings
     for place, tree in ((("settings",), source.recipe.settings), (("arms", arm, "settings"), own)):
         if "run" in tree:
             raise source.problem((*place, "run"), "name, seed and root of a run are the comparison's; leave it out")
+    for key in own.get("data") or ():
+        if key != "rows":
+            message = "all arms share the real data; an arm may only take fewer data.rows of them"
+            raise source.problem(("arms", arm, "settings", "data", key), message)
     for section, what in (("model", "base model"), ("evaluation", "evaluation")):
         if section in own:
             message = f"all arms share one {what}; set it in the recipe's own settings"

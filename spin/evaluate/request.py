@@ -43,6 +43,7 @@ class EvaluateRequest:
     device: str
     dtype: str
     threads: int
+    check_pictures: int = 0  # of those that stand, how many are drawn and scored again and compared
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,8 @@ class EvaluateResult:
     images_scored: int  # 0 where the evaluation stood
     seconds: float
     made: tuple[int, ...] = ()  # shards that this call made something of
+    checked: int = 0  # pictures drawn and scored again
+    differing: int = 0  # of these, those of which a pixel or a score is not equal to what stands
+    largest_pixel_difference: float = 0.0  # of a pixel, in 0..1
+    largest_score_difference: float = 0.0  # of a judge's score, in its unit
+    notes: tuple[str, ...] = ()

@@ -37,6 +37,7 @@ from spin.core.schema import (
 )
 from spin.core.store import commit, stands, verify
 from spin.evaluate.asked import Picture, Prompt, pictures_of, read_prompts, real_pictures
+from spin.evaluate.checking import check_pictures
 from spin.evaluate.miniature import refuse_strangers
 from spin.evaluate.request import EvaluateRequest, EvaluateResult
 from spin.evaluate.scoring import Features, features_of, score_pictures, set_metrics
@@ -84,7 +85,12 @@ def run(request: EvaluateRequest, *, progress: Progress = silent) -> EvaluateRes
         progress(done, total)
     if request.finish:
         work.finish()
-    return EvaluateResult(work.folder.path, work.made, work.scored, time.perf_counter() - start, tuple(missing))
+    checked = check_pictures(request, prompts, progress)
+    return EvaluateResult(
+        work.folder.path, work.made, work.scored, time.perf_counter() - start, tuple(missing),
+        checked.pictures, checked.differing, checked.largest_pixel_difference, checked.largest_score_difference,
+        checked.notes,
+    )  # fmt: skip
 
 
 def _passes(request: EvaluateRequest, parts: Sequence[Part]) -> dict[str, int]:

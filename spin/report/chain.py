@@ -189,13 +189,12 @@ class Chain:
         for file_of, found in zip(("real", "text"), self.links[self.real()].files, strict=False):
             read[file_of] = found.digest
         sources = [*opponent, "prompts", "real", self.config()]
-        if StageFolder(self.folder.path / name).number is not None:
+        if stage.get("samples"):
             sources.insert(len(opponent), self.samples(name))
             read["samples"] = self.links[f"samples {name}"].digest
         broken = [
             *differing("run.json names another digest", file.digest, stage.get("digest")),
-            *differing("run.json names another opponent", start, stage.get("opponent_digest")),
-            *(() if opponent else (f"its opponent {str(start)[:SHORT]} is no model of the run",)),
+            *(() if opponent else (f"trained from {str(start)[:SHORT]}, which is no model of the run",)),
             *(x for kind in read for x in differing(f"trained on other {kind}", file.identity.get(kind), read[kind])),
         ]
         kept = {key: file.identity.get(key) for key in ("run_seed", "draws", "dtype")}

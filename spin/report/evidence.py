@@ -11,6 +11,17 @@ from spin.report.request import ScoreRow
 from spin.report.scoring import convergence
 
 
+def seen_by_gate(run: Run) -> Run:
+    """The run on the prompts that its gate decides by; as it is where the gate is off, or nobody scored them yet."""
+    gate = (run.record.get("config") or {}).get("gate") or {}
+    if gate.get("mode", "off") == "off":
+        return run
+    name = str(gate.get("benchmark"))
+    keys = (key for key in (run.key, *run.further) if key.rpartition(".")[0] == name)
+    key = next(keys, run.key)
+    return run if key == run.key else run.on(key)
+
+
 def gather(run: Run, rows: Sequence[ScoreRow]) -> Iterator[Evidence]:
     """Evidence of every trained model that was measured together with the model before it, in order."""
     by_name = {row.name: row for row in rows}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from spin.core.errors import ConfigError
-from spin.core.layout import EvaluationFolder, RunFolder, StageFolder
+from spin.core.layout import EvaluationFolder, RunFolder
 from spin.core.record import COMPARISON, read_record, relative
 from spin.core.store import hash_file
 from spin.report.boards import board, further_boards
@@ -77,11 +77,8 @@ def _existing(folder: RunFolder, target: str) -> Path | None:
 def _file(chain: Chain, path: Path) -> str:
     """The link that holds a file; a file inside a checkpoint counts for the checkpoint."""
     _report(chain)
-    for name in chain.stages:
-        if StageFolder(chain.folder.path / name).number is not None:
-            chain.samples(name)
-        if name != "base":
-            chain.log(name)
+    for name, stage in chain.stages.items():
+        if stage.get("training"):
             chain.log(name, held_out=True)
     wanted = relative(path, chain.root)
     for link in chain.links.values():

@@ -14,7 +14,7 @@ from spin.core.progress import Progress, silent
 from spin.report import sheet
 from spin.report.boards import Board, board, further_boards
 from spin.report.costs import cost_table
-from spin.report.evidence import gather
+from spin.report.evidence import gather, seen_by_gate
 from spin.report.gallery import extremes, gallery
 from spin.report.grid import grid_png
 from spin.report.pictures import PROMPTS, Grid, picture_grid
@@ -34,12 +34,16 @@ def run(request: ReportRequest, *, progress: Progress = silent) -> ReportResult:
     Always contact-sheet.png, the story and the gate's evidence; with `page` also index.html, metrics.parquet,
     table.csv, grid.png, and a file for each table and each plot.
     """
-    found = read_run(runs_root=request.runs_root, run=request.run, further=request.page)
+    found = read_run(runs_root=request.runs_root, run=request.run)
     folder = RunsRoot(request.runs_root).run(request.run)
     progress(1, 4, "scores")
     first = board(found, found.key)
     rows = first.rows
-    sentence, evidence = verdict(found, rows), tuple(gather(found, rows))
+    gate = seen_by_gate(found)
+    sentence, evidence = (
+        verdict(found, rows),
+        tuple(gather(gate, rows if gate is found else board(gate, gate.key).rows)),
+    )
     progress(2, 4, "pictures")
     grid = picture_grid(found, prompts=PROMPTS if request.page else sheet.PROMPTS)
     if grid is not None:

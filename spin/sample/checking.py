@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from spin.core.environment import class_differences
 from spin.core.errors import ArtifactError
 from spin.core.layout import StageFolder
 from spin.core.plan import Plan, identity_hash
@@ -81,9 +82,8 @@ def _standing(stage: StageFolder, rows: Sequence[dict[str, Any]], name: str) -> 
 def _other_class(stage: StageFolder, shard: int, here: Mapping[str, object]) -> Iterator[str]:
     manifest = read_manifest(stage.samples(shard))
     there = {} if manifest is None else manifest.environment
-    others = [name for name, value in here.items() if name != "host" and there.get(name) != value]
-    if others:
-        yield f"shard {shard} was made with another {', '.join(others)}: small differences are no damage"
+    if others := class_differences(here, there):
+        yield f"shard {shard} was made where bits are others ({', '.join(others)}): small differences are no damage"
 
 
 def _finite(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from spin.core.environment import class_differences
 from spin.core.errors import ArtifactError, ConfigError
 from spin.core.layout import StageFolder
 from spin.core.plan import Plan
@@ -80,8 +81,7 @@ def _refuse_other_class(stage: StageFolder, plan: Plan, identity: dict[str, Any]
         if manifest is None or manifest.identity != identity:
             continue
         made = manifest.environment
-        keys = [key for key, new in found.items() if key != "host" and made.get(key) != new]
-        if differing := [f"{key}: {made.get(key)} -> {found[key]}" for key in keys]:
+        if differing := class_differences(found, made):
             raise ConfigError(
                 f"other shards were made where the bits are others ({made.get('host')}): {', '.join(differing)}",
                 where=stage.name, fix="make it there, or allow both with execution.mix_classes=true",

@@ -58,6 +58,7 @@ class TrainRequest:
     device: str
     dtype: str  # float32, or the autocast dtype over float32 master weights
     threads: int
+    check_steps: int = 0  # of a stage that stands: so many first steps are made again and compared; trains nothing
     processes: int = 1  # that share each optimizer step's batch; started by torchrun where more than 1
     losers: Path | None = None  # losers.parquet of the cache: Diffusion-DPO; None: the opponent's samples of the stage
     reference: Path | None = None  # checkpoint folder of the opponent; None: the start
@@ -82,3 +83,7 @@ class TrainResult:
     pairs: int
     seconds: float
     health: tuple[str, ...]
+    checked: int = 0  # steps made again
+    differing: int = 0  # of these, those whose row of the log is not equal to what stands
+    largest_difference: float = 0.0  # of any number of the log; 0.0: bit for bit
+    notes: tuple[str, ...] = ()

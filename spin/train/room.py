@@ -16,6 +16,7 @@ from spin.core.schema import HELD_OUT_LOG, TIMING, TRAINING_LOG, write_rows
 from spin.core.store import commit, stands
 from spin.diffusion.checkpoint import model_digest, write_checkpoint
 from spin.diffusion.lora import merge_adapter
+from spin.train.checking import check_steps
 from spin.train.health import health
 from spin.train.identity import manifest_of, training_identity
 from spin.train.loop import Loop, batch_shape
@@ -30,7 +31,7 @@ def run(request: TrainRequest, *, progress: Progress = silent) -> TrainResult:
     """
     batch_shape(request)  # refused before anything is read
     with joined(request.processes, device=request.device) as processes:
-        return _run(request, processes, progress)
+        return (_check if request.check_steps else _run)(request, processes, progress)
 
 
 def _run(request: TrainRequest, processes: Processes, progress: Progress) -> TrainResult:
@@ -59,6 +60,17 @@ def _run(request: TrainRequest, processes: Processes, progress: Progress) -> Tra
         seconds=time.perf_counter() - start,
         health=health(loop.done.log, loop.done.held_out),
     )
+
+
+def _check(request: TrainRequest, processes: Processes, progress: Progress) -> TrainResult:
+    start = time.perf_counter()
+    torch.set_num_threads(request.threads)
+    checkpoint = StageFolder(request.stage).checkpoint(request.settings.steps)
+    found = check_steps(request, processes, progress)
+    return TrainResult(
+        checkpoint, manifest_of(checkpoint).content_digest, 0, 0, time.perf_counter() - start, (),
+        found.steps, found.differing, found.largest_difference, found.notes,
+    )  # fmt: skip
 
 
 def _finish(loop: Loop, checkpoint: Path) -> None:

@@ -138,6 +138,25 @@ def test_an_unknown_judge_of_the_average_is_refused(tmp_path: Path) -> None:
     assert "no judge 'beauty'" in line
 
 
+@pytest.mark.parametrize(
+    ("benchmarks", "way"),
+    [("[test]", "add 'validation' to settings.evaluation.benchmarks"), ("[validation, test]", "choose by others")],
+)
+def test_the_prompts_that_choose_are_not_those_that_are_reported(tmp_path: Path, benchmarks: str, way: str) -> None:
+    shared = f"  train: {{beta: 1500}}\n  evaluation: {{benchmarks: {benchmarks}}}\n"
+    text = PLAIN.replace("  train: {beta: 1500}\n", shared) + "choose: validation\n"
+    [line] = problems(tmp_path, text)
+    assert line.startswith("recipe.yaml:16:1: choose: ")
+    assert way in line
+
+
+def test_an_arm_may_take_fewer_rows_and_no_other_data(tmp_path: Path) -> None:
+    fewer = PLAIN.replace("{train: {lr: 1.0e-5}}", "{data: {rows: 48}}")
+    assert load_recipe(write(tmp_path, fewer)).config_of("spin", seed=0, root="runs").data.rows == 48
+    [line] = problems(tmp_path, PLAIN.replace("{train: {lr: 1.0e-5}}", "{data: {target: clean}}"))
+    assert "all arms share the real data" in line
+
+
 def test_seeds_are_chosen_among_the_recipes(tmp_path: Path) -> None:
     source = load_recipe(write(tmp_path, PLAIN + "seeds: [3, 4]\n"))
     assert source.chosen_seeds(None) == (3, 4)

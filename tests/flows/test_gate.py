@@ -44,6 +44,7 @@ def test_a_model_that_is_worse_is_gone_back_from(tmp_path: Path) -> None:
         assert stages[name]["gate"] == {
             "decision": "go-back", "by": "rules", "reasons": list(verdict.reasons), "model": stages[name]["digest"],
         }  # fmt: skip
+        assert list(stages[name]["evaluations"]) == ["test.single", "validation.single"]  # the second one decides
     parents = [read_plan(folder.iteration(number)).parent_digest for number in (1, 2)]
     assert parents == [stages["base"]["digest"]] * 2
     assert stages["iteration-02"]["opponent_digest"] == stages["base"]["digest"]
@@ -57,7 +58,7 @@ def test_rules_that_do_not_all_hold_stop_the_run_and_the_best_that_they_saw_is_n
     _, record, stages = read(tmp_path)
     assert "stopped" not in record
     assert "gate" not in stages["iteration-01"]
-    nothing = play(tiny(tmp_path, *still, "gate.mode=rules"))
+    nothing = play(tiny(tmp_path, *still, "gate.mode=rules", "gate.benchmark=test"))
     assert nothing == "0 images sampled, 0 optimizer steps, 0 images scored"
     folder, record, stages = read(tmp_path)
     evidence = told(folder).evidence

@@ -35,10 +35,13 @@ def folder_of(run: Played) -> RunFolder:
 
 
 def test_a_figure_leads_to_data_config_code_and_every_opponent(played: Played) -> None:
-    found = chain(played, "plots/curve-aesthetic.svg")
+    found = chain(played, "tables/test.single.scores.csv")
     links, record = found["links"], read_record(folder_of(played))
     assert found["whole"]
-    assert [link["kind"] for link in chain(played, "self-loss")["links"].values()][:2] == ["figure", "training log"]
+    assert [link["kind"] for link in chain(played, "plots/self-loss.svg")["links"].values()][:2] == [
+        "figure",
+        "training log",
+    ]
     assert links["config"]["digest"] == record["config_hash"]
     assert links["config"]["facts"]["code_version"] == record["code_version"]
     assert links["data"]["digest"] == record["data_digest"]
@@ -113,7 +116,7 @@ def test_a_record_that_names_other_weights_or_settings_is_found(copy: Callable[[
     write_record(folder_of(run), record)
     found = problems(run, "iteration-02")
     assert any(line.startswith("run.json holds another config than it names") for line in found)
-    assert any("is no model of the run" in line for line in found)
+    assert any("which is no model of the run" in line for line in found)
 
 
 def test_a_base_model_that_is_gone_is_named(copy: Callable[[], Played], tmp_path: Path) -> None:

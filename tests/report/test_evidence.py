@@ -1,9 +1,13 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from spin.core.gate import judge
+from spin.core.layout import EvaluationFolder
 from spin.core.plan import identity_hash
-from spin.report.evidence import gather
+from spin.report.evidence import gather, seen_by_gate
 from spin.report.reading import read_run
 from spin.report.scoring import convergence, score_rows
 
@@ -90,3 +94,22 @@ def test_a_base_alone_gives_no_evidence(builder):
     builder.stages = ("base",)
     builder.build()
     assert evidence_of(builder)[1] == {}
+
+
+def with_gate(run, mode, benchmark="validation"):
+    return replace(run, record={**run.record, "config": {"gate": {"mode": mode, "benchmark": benchmark}}})
+
+
+def test_the_gate_sees_the_prompts_that_it_decides_by(finished_run):
+    run = read_run(runs_root=finished_run.root, run=finished_run.name)
+    other = replace(run.stages[0].evaluation, folder=EvaluationFolder(Path("validation.single.0123")))
+    stages = tuple(replace(stage, further={"validation.single": other}) for stage in run.stages)
+    both = with_gate(replace(run, stages=stages), "rules")
+    assert all(stage.evaluation is other for stage in seen_by_gate(both).stages)
+    assert seen_by_gate(with_gate(both, "off")).stages == stages
+    assert seen_by_gate(with_gate(both, "rules", "test")).stages == stages
+
+
+def test_a_run_whose_gate_has_scored_nothing_is_seen_as_it_is(finished_run):
+    run = with_gate(read_run(runs_root=finished_run.root, run=finished_run.name), "rules")
+    assert seen_by_gate(run) is run

@@ -53,7 +53,13 @@ class RunFacts:
     planned: Mapping[str, float]  # images, sampled, time: counted before it started
     settings: Mapping[str, Any]  # what the arm set, and the steps that were solved
     stages: tuple[StageFacts, ...] = ()
+    chosen: str | None = None  # the stage that the recipe's other prompts chose
     failed: str | None = None  # why it ended early
+
+    @property
+    def reached(self) -> bool:
+        """Whether any of its models was scored."""
+        return bool(self.stages)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from spin.core.comparison import z_average
 from spin.core.layout import EvaluationFolder, RunFolder, RunsRoot
-from spin.core.recipe import BASE, Recipe
+from spin.core.recipe import BASE, CHOSEN, Recipe
 from spin.core.record import read_record
 from spin.core.store import read_manifest
 from spin.report.reading import Evaluation, Run, Stage, read_evaluation, read_run
@@ -41,23 +42,50 @@ class Checkpoint:
     evaluation: EvaluationFolder
 
 
-def gather_runs(root: RunsRoot, played: Sequence[Played]) -> tuple[list[RunFacts], list[Score], dict[str, Run]]:
+def gather_runs(
+    root: RunsRoot, recipe: Recipe, played: Sequence[Played]
+) -> tuple[list[RunFacts], list[Score], dict[str, Run]]:
     """Facts and scores of every run, and the first seed's runs by arm."""
     facts: list[RunFacts] = []
     scores: list[Score] = []
     first: dict[str, Run] = {}
     for each in played:
         if not root.run(each.run).record.exists():
-            facts.append(RunFacts(each.arm, each.seed, each.run, each.planned, each.settings, (), each.failed))
+            facts.append(RunFacts(each.arm, each.seed, each.run, each.planned, each.settings, (), None, each.failed))
             continue
-        run = read_run(runs_root=root.path, run=each.run, further=False)
+        run = read_run(runs_root=root.path, run=each.run)
         first.setdefault(each.arm, run)
         stages = tuple(_stage_facts(run, stage) for stage in run.stages[1:] if stage.evaluation.folder is not None)
-        facts.append(RunFacts(each.arm, each.seed, each.run, each.planned, each.settings, stages, each.failed))
+        chosen = choose(run, recipe)
+        facts.append(RunFacts(each.arm, each.seed, each.run, each.planned, each.settings, stages, chosen, each.failed))
         for stage in run.stages:
-            row = BASE if stage is run.stages[0] else f"{each.arm}/{stage.name}"
-            scores += [(row, each.seed, *rest) for rest in _scores(stage.evaluation)]
+            rows = [BASE if stage is run.stages[0] else f"{each.arm}/{stage.name}"]
+            rows += [f"{each.arm}/{CHOSEN}"] if stage.name == chosen else []
+            scores += [(row, each.seed, *rest) for rest in _scores(stage.evaluation) for row in rows]
     return facts, sorted(set(scores)), first
+
+
+def choose(run: Run, recipe: Recipe) -> str | None:
+    """The stage with the highest average on the prompts that choose, the start of the game among them.
+
+    The average is the recipe's, of z-scores against the base. None where the recipe does not choose, or nobody scored.
+    """
+    if recipe.choose is None or run.start is None:
+        return None
+    found = {stage.name: _choosing(stage, recipe) for stage in (run.stages[0], run.start, *run.stages)}
+    base = found[run.stages[0].name]
+    played = [stage.name for stage in run.stages if stage is run.start or stage.plays]
+    levels = {name: float(z_average(found[name], base).mean()) for name in played if found[name] and base}
+    return max(levels, key=lambda name: levels[name], default=None)
+
+
+def _choosing(stage: Stage, recipe: Recipe) -> dict[str, list[float]]:
+    """Values of the recipe's judges on the prompts that choose; empty where one is missing."""
+    kinds = [each for key, each in stage.further.items() if key.rpartition(".")[0] == recipe.choose]
+    values = values_by_prompt(kinds[0], recipe.average) if kinds else {}
+    if not set(recipe.average) <= set(values):
+        return {}
+    return {judge: list(values[judge].values()) for judge in recipe.average}
 
 
 def gather_checkpoints(root: RunsRoot, checkpoints: Sequence[Checkpoint], seeds: Sequence[int]) -> list[Score]:
@@ -86,6 +114,9 @@ def rows_of(recipe: Recipe, runs: Mapping[str, Run]) -> list[Row]:
         for stage in shown:
             label = arm.label if arm.rows == "last" else f"{arm.label}, {_place(stage)}"
             rows.append(Row(f"{name}/{stage.name}", name, stage.name, label, words, last=stage is stages[-1]))
+        if recipe.choose is not None and arm.rows == "all" and shown:
+            label = f"{arm.label}, chosen on {recipe.choose}"
+            rows.append(Row(f"{name}/{CHOSEN}", name, CHOSEN, label, words, last=False))
     return rows
 
 

@@ -12,6 +12,7 @@ from spin.report.markdown import bullets, escape
 from spin.report.results import tables
 from spin.report.results.claims import judge
 from spin.report.results.facts import FACTS, SCORES, Facts, read_facts
+from spin.report.results.measured import MEASURED, measured_chapter
 from spin.report.results.plots import drawings
 from spin.report.results.study import Study
 from spin.report.scoring import title
@@ -62,12 +63,15 @@ def whole_page(folder: Path) -> dict[Path, str]:
     found: dict[Path, str] = {}
     chapters = [(folder / OPENING).read_text("utf-8").strip() + "\n"]
     for name in (folder / "order.txt").read_text("utf-8").split():
+        written = folder / name / NOTES
+        notes = written.read_text("utf-8") if written.exists() else ""
+        if (folder / name / MEASURED).exists():
+            chapters.append(measured_chapter(folder / name, notes))
+            continue
         study = Study(folder / name)
         plots = drawings(study)
         for plot in plots:
             found[folder / name / f"{plot.name}.svg"] = standalone(plot)
-        written = folder / name / NOTES
-        notes = written.read_text("utf-8") if written.exists() else ""
         chapters.append(chapter(study, _shown(plots, Path(folder.name) / name), notes))
     found[folder.parent / "results.md"] = "\n".join(chapters)
     return found

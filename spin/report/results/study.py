@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from spin.core.comparison import z_average
 from spin.core.plan import seed_of
-from spin.core.recipe import BASE
+from spin.core.recipe import BASE, CHOSEN
 from spin.core.statistics import Estimate, mean_interval
-from spin.report.results.facts import Facts, Row, StageFacts, read_facts, read_scores
+from spin.report.results.facts import Facts, Row, RunFacts, StageFacts, read_facts, read_scores
 from spin.report.subjects import DENOISING, judges_of
 
 AVERAGE: Final = "average"  # of the recipe's judges, each in standard deviations of the base
@@ -137,15 +137,18 @@ class Study:
 
     def stages(self, row: Row) -> tuple[StageFacts, ...]:
         """The stage that made this row, of each seed."""
-        return tuple(stage for run in self.facts.runs_of(row.arm) for stage in run.stages if stage.stage == row.stage)
+        return tuple(
+            stage for run in self.facts.runs_of(row.arm) for stage in run.stages if stage.stage == _stage_of(run, row)
+        )
 
     def spent(self, row: Row) -> dict[str, float] | None:
         """What it took to come to this row, start and all earlier iterations included; means over seeds."""
         totals = []
         for run in self.facts.runs_of(row.arm):
             names = [stage.stage for stage in run.stages]
-            if row.stage in names:
-                way = run.stages[: names.index(row.stage) + 1]
+            if row.stage in names or (row.stage == CHOSEN and names):
+                end = len(names) if row.stage == CHOSEN else names.index(row.stage) + 1  # all were played to choose
+                way = run.stages[:end]
                 totals.append({
                     "images": float(sum(stage.images for stage in way)),
                     "sampled": float(sum(stage.sampled for stage in way)),
@@ -185,6 +188,10 @@ class Study:
         if not prompts or not seeds:
             return None
         return prompts, _pick(mine, seeds, prompts), _pick(theirs, seeds, prompts)
+
+
+def _stage_of(run: RunFacts, row: Row) -> str | None:
+    return run.chosen if row.stage == CHOSEN else row.stage
 
 
 def _pick(values: Values, seeds: Sequence[int], prompts: Sequence[str]) -> Floats:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spin.report.results.study import AVERAGE, Study
-from tests.report.results.written import SCORES, write
+from tests.report.results.written import CHOSEN, ROWS, SCORES, write
 
 
 @pytest.fixture
@@ -105,3 +105,10 @@ def test_what_a_row_took_holds_all_that_came_before_it(study: Study) -> None:
     }  # fmt: skip
     assert study.spent(last)["images"] == 64.0  # type: ignore[index]
     assert study.spent(study.rows[0]) is None
+
+
+def test_what_was_chosen_cost_all_that_was_played(tmp_path: Path) -> None:
+    study = Study(write(tmp_path, rows=(*ROWS, CHOSEN)))
+    chosen = study.rows[-1]
+    assert [stage.stage for stage in study.stages(chosen)] == ["iteration-01", "iteration-02"]  # seed by seed
+    assert study.spent(chosen) == study.spent(study.rows[3])

@@ -35,6 +35,7 @@ ROWS = (
     Row("spin/iteration-01", "spin", "iteration-01", "SPIN, iteration 1", "1 x device time", last=False),
     Row("spin/iteration-02", "spin", "iteration-02", "SPIN, iteration 2", "1 x device time", last=True),
 )
+CHOSEN = Row("spin/chosen", "spin", "chosen", "SPIN, chosen on validation", "1 x device time", last=False)
 # row -> metric -> seed -> values of prompts a, b, c, d
 Values = dict[str, dict[str, dict[int, list[float]]]]
 SCORES: Values = {
@@ -79,6 +80,7 @@ def facts(**changed: object) -> Facts:
                     stage("iteration-01", images=24, sampled=8, sample=0.5),
                     stage("iteration-02", images=24, sampled=8, sample=0.5),
                 ),
+                f"iteration-0{seed + 1}",
             ),
         )
     ]  # fmt: skip

@@ -43,7 +43,7 @@ def checkpoints(played: Played) -> list[str]:
 
 
 def compare(root: Path, checkpoint: str, **given: Any) -> tuple[str, Any]:
-    from flows.comparing import evaluate_checkpoint
+    from flows.evaluate_checkpoint import evaluate_checkpoint
 
     state: Any = evaluate_checkpoint(checkpoint, root=str(root), return_state=True, **given)
     return state.message, state.result()
@@ -181,7 +181,7 @@ def test_a_prompt_set_that_stands_is_found_by_its_folders_name(tmp_path: Path, p
 
 
 def test_the_evaluation_of_the_paper_is_what_a_comparison_takes(played: Played) -> None:
-    from flows.comparing import comparison_config
+    from flows.evaluate_checkpoint import comparison_config
     from flows.requests import Model
 
     model = Model("model-00", "m", played.root, "d" * 64)
@@ -193,7 +193,7 @@ def test_the_evaluation_of_the_paper_is_what_a_comparison_takes(played: Played) 
 
 
 def test_other_questions_about_a_checkpoint_have_comparisons_of_their_own(tmp_path: Path, played: Played) -> None:
-    from flows.comparing import comparison_config
+    from flows.evaluate_checkpoint import comparison_config
     from flows.requests import Model
 
     one, two = (Model(f"model-0{i}", "m", played.root, str(i) * 64) for i in range(2))
