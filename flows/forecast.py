@@ -50,13 +50,10 @@ def forecast(config: Config) -> Forecast:
     rates = measured(config, resolve_base(config.model.base), device)
     rows = train_rows(Requests(config, device))
     lines = _lines(config, rows, rates)
-    sampled = sum(line.count for line in lines if line.work == "sample")
-    checkpoints = config.iterations + (config.sft.steps > 0)
-    states = 2 * 3 * checkpoints  # the last two kept; weights and two moments
-    disk = sampled * rates.latent_bytes + (checkpoints + states) * rates.checkpoint_bytes
+    disk = _disk_bytes(config, lines, rates)
     root = Path(config.run.root).absolute()
     free = shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
-    return Forecast(lines, rows, disk, free, rates.peak_bytes, device)
+    return Forecast(lines, rows, disk, free, _memory_bytes(config, rates), device)
 
 
 def measured(config: Config, base: Path, device: str) -> Rates:
@@ -70,6 +67,8 @@ def measured(config: Config, base: Path, device: str) -> Rates:
         sampling_batch=config.sampling.batch_size,
         evaluation_guidance=config.evaluation.guidance_scale,
         evaluation_steps=config.evaluation.num_inference_steps,
+        sampling_scheduler=config.sampling.scheduler,
+        evaluation_scheduler=config.evaluation.scheduler,
         micro_batch=min(config.train.micro_batch_size, config.train.batch_size),
         device=device,
         threads=config.execution.threads,
@@ -107,12 +106,44 @@ def _lines(config: Config, rows: int | None, rates: Rates) -> list[Line]:
         lines.append(Line("sft", "evaluate", pictures, pictures * rates.evaluated_image))
     for number in range(1, config.iterations + 1):
         pairs = config.train.at(number).steps * config.train.batch_size
-        images = pairs if rows is None else min(pairs, rows * config.sampling.draws)
+        images = sampled_images(config, pairs, rows)
         name = f"iteration {number}, {shard_count(images, config.sampling.shard_size)} shards"
-        lines.append(Line(name, "sample", images, images * rates.sampled_image))
-        lines.append(Line(name, "train", pairs, pairs * rates.pair))
+        if config.train.losers == "generated":
+            lines.append(Line(name, "sample", images, images * rates.sampled_image))
+        else:
+            name = f"iteration {number}"
+        lines.append(Line(name, "train", pairs, pairs * config.train.timesteps_per_pair * rates.pair))
         lines.append(Line(name, "evaluate", pictures, pictures * rates.evaluated_image))
     return lines
+
+
+def sampled_images(config: Config, pairs: int, rows: int | None) -> int:
+    """Images that an iteration of `pairs` readings draws of its opponent."""
+    if config.train.losers == "labelled":
+        return 0
+    if rows is None:
+        return pairs
+    return rows * config.sampling.draws if config.sampling.rows == "all" else min(pairs, rows * config.sampling.draws)
+
+
+def _disk_bytes(config: Config, lines: list[Line], rates: Rates) -> int:
+    sampled = sum(line.count for line in lines if line.work == "sample")
+    states_kept = config.sampling.num_inference_steps if config.train.trajectory == "reverse" else 0
+    averages = max(config.iterations - 1, 0) if config.train.opponent == "average" else 0
+    checkpoints = config.iterations + (config.sft.steps > 0)
+    trained = config.iterations * (config.train.lora_rank is None)  # an adapter's states are small
+    trained += config.sft.steps > 0 and config.sft.lora_rank is None
+    states = 2 * 3 * trained  # the last two kept; weights and two moments
+    return sampled * rates.latent_bytes * (1 + states_kept) + (checkpoints + averages + states) * rates.checkpoint_bytes
+
+
+def _memory_bytes(config: Config, rates: Rates) -> int:
+    """Of the largest stage: weights, gradients and two moments of all weights, and an opponent of its own."""
+    sft, train = config.sft, config.train
+    apart = train.lora_rank is None or (train.opponent != "previous" and config.iterations > 1)
+    played = (1 if train.lora_rank is not None else 4) + apart
+    supervised = 1 if sft.lora_rank is not None else 4
+    return max(played * (config.iterations > 0), supervised * (sft.steps > 0)) * rates.checkpoint_bytes
 
 
 def evaluated_pictures(config: Config) -> int:

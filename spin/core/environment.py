@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import resource
 import socket
 from collections.abc import Mapping
 from functools import cache
@@ -48,6 +49,11 @@ def cpu_model() -> str:
         lines = []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(models, "") or platform.machine()
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had at once, as the system counts it."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def bit_class(*, device: str, dtype: str, batch_size: int, threads: int, compiled: bool = False) -> dict[str, object]:

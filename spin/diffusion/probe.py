@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from spin.diffusion.sampler import decode_latents, sample_latents
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds for one unit of work, and what one model takes in memory."""
+    """Seconds for one unit of work, and bytes of what it leaves."""
 
     sampled_image: float  # latents only, at the sampling guidance
     evaluated_image: float  # with decoding, at the evaluation guidance
@@ -25,7 +26,6 @@ class Rates:
     sft_image: float
     latent_bytes: int
     checkpoint_bytes: int  # what a new checkpoint adds to the disk
-    peak_bytes: int  # weights, reference, gradients and optimizer of training
 
 
 def measure(
@@ -36,6 +36,8 @@ def measure(
     sampling_batch: int,
     evaluation_guidance: float,
     evaluation_steps: int,
+    sampling_scheduler: str = "dpmsolver++",
+    evaluation_scheduler: str = "dpmsolver++",
     micro_batch: int,
     device: str,
     threads: int,
@@ -43,10 +45,9 @@ def measure(
     """Run one batch of sampling, evaluation and training on the base model."""
     torch.set_num_threads(threads)
     unet, vae, schedule = load_unet(base, device=device), load_vae(base, device=device), load_schedule(base, device)
-    solver = load_solver(base)
     shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
 
-    def sample(guidance: float, steps: int) -> Tensor:
+    def sample(guidance: float, steps: int, solver: Any) -> Tensor:
         text = torch.zeros(sampling_batch, 8, unet.config.cross_attention_dim, device=device)
         noise = torch.randn(sampling_batch, *shape, device=device)
         return sample_latents(
@@ -68,8 +69,10 @@ def measure(
         with torch.no_grad():
             errors(images)
 
-    sampled = _seconds(lambda: sample(sampling_guidance, sampling_steps)) / sampling_batch
-    evaluated = _seconds(lambda: decode_latents(vae, sample(evaluation_guidance, evaluation_steps))) / sampling_batch
+    drawn = (sampling_guidance, sampling_steps, load_solver(base, sampling_scheduler))
+    scored = (evaluation_guidance, evaluation_steps, load_solver(base, evaluation_scheduler))
+    sampled = _seconds(lambda: sample(*drawn)) / sampling_batch
+    evaluated = _seconds(lambda: decode_latents(vae, sample(*scored))) / sampling_batch
     trained, looked = _seconds(lambda: train(2 * micro_batch)), _seconds(lambda: look(2 * micro_batch))
     weights = sum(p.numel() * 4 for p in unet.parameters())
     return Rates(
@@ -79,7 +82,6 @@ def measure(
         sft_image=trained / (2 * micro_batch),
         latent_bytes=4 * shape[0] * shape[1] * shape[2],
         checkpoint_bytes=weights,
-        peak_bytes=5 * weights,  # policy, opponent, gradient and two moments
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from flows.requests import Requests
+from flows.requests import Model, Requests
 from spin.core.config import load_config
+from spin.prepare.request import PrepareResult
 
 
 @pytest.mark.parametrize(
@@ -37,3 +40,11 @@ def test_the_scale_of_an_adapter_is_its_rank_unless_it_is_given(alpha: str, foun
     requests = Requests(load_config("miniature", overrides=overrides), "cpu")
     for settings in (requests.sft_settings(), requests.spin_settings(1)):
         assert (settings.lora_rank, settings.lora_alpha) == (8, found)
+
+
+@pytest.mark.parametrize(("rows", "reads"), [("read", 120 * 32), ("all", 384 * 2)])
+def test_a_plan_has_the_rows_that_are_read_or_all_of_them(tmp_path: Path, rows: str, reads: int) -> None:
+    config = load_config("miniature", overrides=[f"sampling.rows={rows}", "sampling.draws=2"])
+    counted = {"train": 384, "validation": 128, "test": 256}
+    prepared = PrepareResult(tmp_path, tmp_path, "d", counted, {}, 0, 0.0)
+    assert Requests(config, "cpu").plan(1, prepared, Model("base", "base", tmp_path, "b"))["reads"] == reads

@@ -65,3 +65,17 @@ def test_a_damaged_shard_is_left_out_and_named(builder: RunBuilder) -> None:
     assert len(run.stages[0].evaluation.denoising) == 8 * 8
     assert len(run.notices) == 1
     assert run.notices[0].endswith("denoising/shard-00001.parquet: bytes differ from the manifest")
+
+
+def test_a_model_is_compared_with_the_one_it_started_from_whoever_its_opponent_was(builder):
+    builder.build()
+    record = builder.record()
+    first, second, third = record["stages"][-3:]
+    third |= {"start_digest": second["digest"], "opponent_digest": first["digest"]}
+    builder.write_record(record)
+    run = read_run(runs_root=builder.root, run=builder.name)
+    assert run.previous(run.stages[-1]).name == second["name"]
+    third |= {"start_digest": None}
+    builder.write_record(record)
+    run = read_run(runs_root=builder.root, run=builder.name)
+    assert run.previous(run.stages[-1]).name == first["name"]
