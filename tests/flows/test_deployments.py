@@ -65,7 +65,8 @@ def _lasting(value: Any) -> Any:
 def test_everything_has_its_place(registered: list[str], config: Config) -> None:
     assert registered == [
         "spin-diffusion/run", "sample-shard/gpu", "sample-shards/gpu", "prepare/gpu", "evaluate-shards/gpu",
-        "train/gpu", "evaluate/on-demand", "evaluate-checkpoint/on-demand", "compare/compare", "evaluate/nightly", "report/report",
+        "train/gpu", "evaluate/on-demand", "evaluate-checkpoint/on-demand", "compare/compare",
+        "evaluate/nightly", "report/report",
     ]  # fmt: skip
     with get_client(sync_client=True) as client:
         found = {name: client.read_deployment_by_name(name) for name in registered}
