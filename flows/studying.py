@@ -1,4 +1,4 @@
-"""Commands that study a run that is there: where its numbers come from, and whether they come again."""
+"""Commands that study a run: where its numbers come from, whether they come again, what people think of it."""
 
 from __future__ import annotations
 
@@ -50,3 +50,25 @@ def reproduce(
 
     if not play_again(root, name, into=into, sample=sample, stage=stage, tolerance=tolerance, any_code=any_code):
         raise typer.Exit(1)
+
+
+@app.command()
+def vote(
+    name: RunName,
+    root: Root = Path("runs"),
+    models: Annotated[
+        tuple[str, str] | None, typer.Option(metavar="A B", help="Two stages; default the game's start and the last.")
+    ] = None,
+    prompts: Annotated[int | None, typer.Option(min=1, help="Prompts to vote on; default all.")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    voter: Annotated[str, typer.Option(help="Whose votes these are.")] = "me",
+    results: Annotated[bool, typer.Option("--results", help="Print what people voted, which judges agree.")] = False,
+) -> None:
+    """Compare pictures of two models blindly on a page of this machine, or print what came of it."""
+    from flows.voting import print_results
+    from flows.voting import vote as ask
+
+    if results:
+        print_results(root, name)
+    else:
+        ask(root, name, models=models, prompts=prompts, port=port, voter=voter)
