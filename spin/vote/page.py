@@ -20,6 +20,7 @@ HOST: Final = "127.0.0.1"
 _POLICY: Final = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'none'; form-action 'none'"
 )
+_HEADERS: Final = ((b"content-security-policy", _POLICY.encode()), (b"referrer-policy", b"no-referrer"))
 _KEYS: Final = """
 <script>
 document.addEventListener("keydown", (event) => {
@@ -57,23 +58,32 @@ def make_app(booth: Booth, port: int) -> Any:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     import gradio as gr
-    from fastapi import FastAPI, Request, Response
+    from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(_Inside)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])  # no other site's page may vote
-
-    @app.middleware("http")
-    async def keep_inside(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await answer(request)
-        response.headers["Content-Security-Policy"] = _POLICY
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
 
     return gr.mount_gradio_app(
         app, _blocks(gr, booth), path="/", server_name=HOST, server_port=port, footer_links=[], run_history=False,
         ssr_mode=False, enable_monitoring=False, show_error=False, css=_STYLE, head=_KEYS,
     )  # fmt: skip
+
+
+class _Inside:
+    """Adds to every answer that the browser is to ask nobody else; streams pass as they are."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+        async def mark(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+            await send(message)
+
+        await self._app(scope, receive, mark)
 
 
 def _blocks(gr: Any, booth: Booth) -> Any:
