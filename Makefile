@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+GRADIO := gradio gradio-client hf-gradio groovy safehttpx semantic-version tomlkit python-multipart pydub brotli
 RUN := env -u PYTHONPATH OMP_NUM_THREADS=1 $(BIN)
 
 .PHONY: install demo ui test test-slow test-live test-browser check results
@@ -12,6 +13,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps hpsv2 clint args  # its pins: pytest 7.2, protobuf 3
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps $(GRADIO)  # gradio's pin: pillow < 13
 	$(BIN)/python -m spin.evaluate.hps_package
 	touch $@
 

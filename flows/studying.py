@@ -1,4 +1,4 @@
-"""Commands that study runs: comparisons, where numbers come from, and whether they come again."""
+"""Commands that study runs: comparisons, where numbers come from, whether they come again, what people think."""
 
 from __future__ import annotations
 
@@ -100,3 +100,25 @@ def plan_comparison(recipe: str, overrides: list[str]) -> None:
     from flows.compare_forecast import forecast_comparison, print_comparison
 
     print_comparison(forecast_comparison(source, root="runs"), source)
+
+
+@app.command()
+def vote(
+    name: RunName,
+    root: Root = Path("runs"),
+    models: Annotated[
+        tuple[str, str] | None, typer.Option(metavar="A B", help="Two stages; default the game's start and the last.")
+    ] = None,
+    prompts: Annotated[int | None, typer.Option(min=1, help="Prompts to vote on; default all.")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    voter: Annotated[str, typer.Option(help="Whose votes these are.")] = "me",
+    results: Annotated[bool, typer.Option("--results", help="Print what people voted, which judges agree.")] = False,
+) -> None:
+    """Compare pictures of two models blindly on a page of this machine, or print what came of it."""
+    from flows.voting import print_results
+    from flows.voting import vote as ask
+
+    if results:
+        print_results(root, name)
+    else:
+        ask(root, name, models=models, prompts=prompts, port=port, voter=voter)

@@ -31,11 +31,11 @@ def installed(package: str) -> str:
 
 @cache
 def code_version() -> str:
-    """Version of this package, and a digest of the sources that decide numbers: all of spin/ but the report."""
+    """Version of this package, and a digest of the sources that decide numbers: all of spin/ but report and vote."""
     package = Path(__file__).parents[1]
     paths = {path.relative_to(package): path for path in package.rglob("*.py")}
     digest = hashlib.sha256()
-    for name in sorted(name for name in paths if name.parts[0] != "report"):
+    for name in sorted(name for name in paths if name.parts[0] not in ("report", "vote")):
         digest.update(name.as_posix().encode() + b"\0" + paths[name].read_bytes() + b"\0")
     found = installed("spin-diffusion")
     return f"{'source' if found == 'not installed' else found}+{digest.hexdigest()[:12]}"

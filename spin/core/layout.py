@@ -81,6 +81,14 @@ class RunFolder:
         """A few prompts by models, small enough to travel inside a text."""
         return self.path / "report" / "contact-sheet.png"
 
+    @property
+    def votes(self) -> Path:
+        """What people voted, one small file for each vote."""
+        return self.path / "votes"
+
+    def vote(self, voter: str, ballot: str, pair: str) -> Path:
+        return self.votes / voter / ballot / f"vote-{pair}.parquet"
+
     def iteration(self, number: int) -> StageFolder:
         return StageFolder(self.path / iteration_name(number))
 

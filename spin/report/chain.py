@@ -166,6 +166,11 @@ class Chain:
         title, digest = self._title(name, folder), whole_digest(scores)
         return self.add(Link(f"scores {key}", "scores", title, digest, sources, {"folder": key}, files, tuple(broken)))
 
+    def votes(self) -> str:
+        """What people voted."""
+        files = self._look(*sorted(self.folder.votes.rglob("vote-*.parquet")))
+        return self.add(Link("votes", "human votes", "votes", whole_digest(files), files=files))
+
     def pictures(self, name: str, folder: EvaluationFolder) -> str:
         """The pictures of one evaluation."""
         return self.links[self.scores(name, folder)].made_from[0]

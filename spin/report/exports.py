@@ -18,6 +18,7 @@ from spin.report.reading import Run
 from spin.report.request import Comparison
 from spin.report.scoring import convergence
 from spin.report.svg import Drawing, standalone
+from spin.report.votes import Tally, tallies
 
 Cells = Iterable[str | float | int | None]
 
@@ -37,6 +38,8 @@ def exports(run: Run, boards: Sequence[Board], costs: Sequence[Cost], drawings: 
         ("convergence", ("model", "opponent", "opponent's loss", *_INTERVAL), list(_convergence(run))),
         ("time", ("stage", "work", "seconds", "images"), [_spent(row) for row in time_spent(run)]),
         ("costs", _COSTS, [_cost(row) for row in costs]),
+        ("votes", _VOTES, [_vote(row) for row in tallies(run)]),
+        ("agreement", _AGREEMENT, [line for row in tallies(run) for line in _agreement(row)]),
     )
     tables = [export for board in boards for export in _tables(board)]
     tables += [Export(f"tables/{name}.csv", name, _csv(header, rows)) for name, header, rows in of_run if rows]
@@ -46,6 +49,9 @@ def exports(run: Run, boards: Sequence[Board], costs: Sequence[Cost], drawings: 
 
 _INTERVAL = ("value", "low", "high")
 _WINS = ("wins", "ties", "losses", "share", "share low", "share high")
+_VOTES = ("model", "opponent", "evaluation", "voters", "votes for", "votes against", "cannot say",
+          "share", "share low", "share high")  # fmt: skip
+_AGREEMENT = ("judge", "model", "opponent", "evaluation", "agreeing", "votes", "share", "share low", "share high")
 _COSTS = (
     "run", "sampling seconds for 2048 images", "training seconds for 2048", "sampling hours an iteration",
     "training hours an iteration", "device hours", "labels",
@@ -129,6 +135,17 @@ def _spent(row: Spent) -> Cells:
 def _cost(row: Cost) -> Cells:
     hours = (row.sampling_hours, row.training_hours, row.device_hours)
     return row.label, row.sampling_seconds, row.training_seconds, *hours, row.labels
+
+
+def _vote(row: Tally) -> Cells:
+    counts = (len(row.voters), row.wins, row.losses, row.undecided)
+    return row.second, row.first, row.evaluation, *counts, *((None,) * 3 if row.share is None else _bounds(row.share))
+
+
+def _agreement(row: Tally) -> Iterator[Cells]:
+    for found in row.agreement:
+        named = (found.judge, row.second, row.first, row.evaluation)
+        yield *named, found.same, found.votes, *_bounds(found.share)
 
 
 def _compared(found: Comparison) -> tuple[float | int | None, ...]:

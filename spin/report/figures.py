@@ -48,12 +48,21 @@ def share(value: float) -> str:
 
 
 def wins(found: WinRate) -> str:
-    """Share of prompts won with its interval: 80 % [49, 94]."""
-    return f"{share(found.share.value)} {wins_interval(found)}"
+    """Share of prompts won with its interval."""
+    return bounded_share(found.share)
+
+
+def bounded_share(found: Estimate) -> str:
+    """A share with its interval: 80 % [49, 94]."""
+    return f"{share(found.value)} {share_interval(found)}"
 
 
 def wins_interval(found: WinRate) -> str:
-    return f"[{100 * found.share.low:.0f}, {100 * found.share.high:.0f}]"
+    return share_interval(found.share)
+
+
+def share_interval(found: Estimate) -> str:
+    return f"[{100 * found.low:.0f}, {100 * found.high:.0f}]"
 
 
 def favour(found: WinRate) -> str:

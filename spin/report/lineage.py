@@ -20,6 +20,7 @@ from spin.report.standing import Standing
 from spin.report.tables import csv_text
 
 _RECORD_TABLES: Final = ("time", "costs")  # made from run.json alone
+_VOTE_TABLES: Final = ("votes", "agreement")
 _GAME, _SUPERVISED, _HELD_OUT = "self-", "supe-", "held-out-"  # how plots of training are called
 
 
@@ -60,9 +61,10 @@ def _named(chain: Chain, target: str) -> str:
     if target == "data":
         return chain.data()
     path = _existing(chain.folder, target)
-    if path is not None and chain.folder.report.parent not in path.parents:
-        return _file(chain, path)
-    return _of_report(chain, target if path is None else path.relative_to(chain.folder.report.parent).as_posix())
+    if path is not None and chain.folder.report.parent in path.parents:
+        return _of_report(chain, path.relative_to(chain.folder.report.parent).as_posix())
+    found = None if path is None else _file(chain, path)
+    return _of_report(chain, target) if found is None else found
 
 
 def _existing(folder: RunFolder, target: str) -> Path | None:
@@ -74,7 +76,7 @@ def _existing(folder: RunFolder, target: str) -> Path | None:
     return None
 
 
-def _file(chain: Chain, path: Path) -> str:
+def _file(chain: Chain, path: Path) -> str | None:
     """The link that holds a file; a file inside a checkpoint counts for the checkpoint."""
     _report(chain)
     for name, stage in chain.stages.items():
@@ -86,7 +88,10 @@ def _file(chain: Chain, path: Path) -> str:
             return link.id
     if path == chain.folder.record:
         return chain.config()
-    raise ConfigError("no manifest of this run tells where it is from", where=wanted, fix="name an artifact of the run")
+    if path.is_file():
+        fix = "name an artifact of the run"
+        raise ConfigError("no manifest of this run tells where it is from", where=wanted, fix=fix)
+    return None
 
 
 def _report(chain: Chain) -> str:
@@ -146,6 +151,8 @@ def _sources(chain: Chain, run: Run, path: str) -> Iterator[str]:
     elif name in _RECORD_TABLES:
         yield chain.config()
     else:
+        if name in _VOTE_TABLES:
+            yield chain.votes()
         key = name.rpartition(".")[0]
         seen = run.on(key) if key in run.further else run
         link = chain.pictures if path.endswith(".png") else chain.scores

@@ -28,6 +28,7 @@ from spin.report.scoring import RESAMPLES, convergence, title
 from spin.report.stages import unfinished
 from spin.report.subjects import DATA, DENOISING, averaged
 from spin.report.verdict import against_start, final_row
+from spin.report.votes import tallies
 
 _AGAINST: Final[dict[Against, str]] = {
     "previous": "the previous model", "base": "the base model", "start": "the start of the game",
@@ -55,7 +56,7 @@ def render_page(
     context = _context(run, boards[0], drawings, verdict)
     pictures = {"grid": grid, "gallery": gallery, "gains": gains(boards[0]), "compared": compared(boards[0])}
     shown = _pictures_shown(grid, gallery)
-    more = {"boards": boards, "costs": cost_table(run), "files": files, "shown": shown}
+    more = {"boards": boards, "costs": cost_table(run), "files": files, "shown": shown, "votes": tallies(run)}
     return environment.get_template("page.html.j2").render(context | pictures | more)
 
 

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from spin.report.figures import INDISTINCT, interval, level, outcome, signed
+from spin.report.figures import INDISTINCT, NOTHING, bounded_share, interval, level, outcome, signed
 from spin.report.request import Cell, Column, ReportResult, ScoreRow
 from spin.report.subjects import DENOISING
 from spin.report.verdict import against_start
+from spin.report.votes import Tally
 
 _WIDE = 3  # columns whose intervals have a line each
 _LABEL = 10  # characters; longer names of models are folded
@@ -29,6 +30,27 @@ def print_table(result: ReportResult, console: Console) -> None:
     console.print(Text(result.verdict, style="bold"))
     if result.page is not None:
         console.print(Text(f"report: {result.page}"), soft_wrap=True)
+
+
+def print_votes(found: Sequence[Tally], console: Console) -> None:
+    """Votes of people, model by model, then how often each judge agrees with them."""
+    votes = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left",
+                  caption="share of decided votes, Wilson's 95 % interval")  # fmt: skip
+    agreement = Table(title="agreement of judges with people", title_justify="left", box=SIMPLE_HEAD)
+    headings = ("model", "opponent", "prompts", "won", "share", "cannot say", "voters")
+    for table, names in ((votes, headings), (agreement, ("judge", "model", "opponent", "agrees", "share"))):
+        for name in names:
+            table.add_column(name, no_wrap=name in ("won", "share", "agrees"))
+    for row in found:
+        share = NOTHING if row.share is None else bounded_share(row.share)
+        won, models = f"{row.wins} of {row.decided}", (Text(row.second), Text(row.first))
+        votes.add_row(*models, row.evaluation, won, Text(share), str(row.undecided), str(len(row.voters)))
+        for judge in row.agreement:
+            same = f"{judge.same} of {judge.votes}"
+            agreement.add_row(judge.judge, *models, same, Text(bounded_share(judge.share)))
+    console.print(votes)
+    if agreement.row_count:
+        console.print(agreement)
 
 
 def terminal_table(rows: Sequence[ScoreRow]) -> Table:

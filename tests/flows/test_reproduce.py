@@ -202,12 +202,18 @@ def changed_record(run: Played, **values: object) -> None:
     write_record(folder_of(run), read_record(folder_of(run)) | values)
 
 
-def test_other_code_is_refused_unless_it_is_asked_for(copy: Callable[[], Played]) -> None:
+def test_other_code_is_refused(copy: Callable[[], Played]) -> None:
     run = copy()
     changed_record(run, code_version="0.0.1+0123456789ab")
     line = reproduce(run).line
     assert "was made by other code: code_version: 0.0.1+0123456789ab -> " in line
     assert line.endswith("or go on with --any-code")
+
+
+@pytest.mark.slow
+def test_other_code_goes_on_where_it_is_asked_for_and_is_told(copy: Callable[[], Played]) -> None:
+    run = copy()
+    changed_record(run, code_version="0.0.1+0123456789ab")
     answer = reproduce(run, "--sample", "1", "--stage", "base", "--any-code")
     assert answer.code == 0
     assert "what differs may come from that" in answer.out
@@ -222,6 +228,7 @@ def test_a_run_that_is_not_finished_or_has_lost_its_base_is_refused(copy: Callab
     assert "the base model of the run is not on" in reproduce(run, "--sample", "1").line
 
 
+@pytest.mark.slow
 def test_data_that_has_changed_is_refused(copy: Callable[[], Played]) -> None:
     run = copy()
     changed_record(run, data_digest="0" * 64)
