@@ -83,7 +83,7 @@ def check(source: Source, overrides: Overrides = None) -> None:
 @app.command()
 def plan(source: Source, overrides: Overrides = None) -> None:
     """Say what a run, or a comparison, will do before anything is spent: counts, time from a probe, disk, memory."""
-    from spin.core.recipe import is_recipe
+    from spin.core.recipe_file import is_recipe
 
     if is_recipe(source):
         plan_comparison(source, overrides or [])

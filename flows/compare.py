@@ -33,7 +33,8 @@ from spin.core.errors import ConfigError, TrainingError
 from spin.core.families import refuse_other_family
 from spin.core.layout import ComparisonFolder, EvaluationFolder, RunsRoot
 from spin.core.leaks import held_out_captions, refuse_leaks, training_captions
-from spin.core.recipe import Rates, Source, load_recipe
+from spin.core.recipe import Rates
+from spin.core.recipe_file import Source, load_recipe
 from spin.prepare.request import PrepareResult
 from spin.report.results.facts import Facts, write_facts, write_scores
 from spin.report.results.gathering import Checkpoint, Played, base_of, gather_checkpoints, gather_runs, rows_of

@@ -12,7 +12,7 @@ from rich.table import Table
 from flows.compare import Planned, measured_rates, plan_arms
 from flows.forecast import evaluated_pictures, measured, time_text, train_rows
 from flows.requests import Requests
-from spin.core.recipe import Source
+from spin.core.recipe_file import Source
 from tasks.launching import find_device
 from tasks.showing import console
 

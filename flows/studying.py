@@ -66,7 +66,7 @@ def compare(
 ) -> None:
     """Play the arms of a recipe with equal budgets, and tell which claims hold; a second call goes on."""
     from flows.entering import use_prefect
-    from spin.core.recipe import load_recipe
+    from spin.core.recipe_file import load_recipe
 
     load_recipe(recipe, overrides or []).chosen_seeds(seeds)
     use_prefect(root)
@@ -93,7 +93,7 @@ def results(
 def plan_comparison(recipe: str, overrides: list[str]) -> None:
     """`plan` of a recipe: what every arm will do and cost, before anything is spent."""
     from flows.entering import use_prefect
-    from spin.core.recipe import load_recipe
+    from spin.core.recipe_file import load_recipe
 
     source = load_recipe(recipe, overrides)
     use_prefect(Path("runs"))

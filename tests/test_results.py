@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spin.core.recipe import load_recipe, recipe_names
+from spin.core.recipe_file import load_recipe, recipe_names
 from spin.report.results.facts import FACTS, read_facts
 from spin.report.results.page import whole_page
 

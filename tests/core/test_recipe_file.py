@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spin.core.errors import ConfigError
-from spin.core.recipe import is_recipe, load_recipe, recipe_names, run_name
+from spin.core.recipe_file import is_recipe, load_recipe, recipe_names, run_name
 
 PLAIN = """\
 name: mine
