@@ -82,6 +82,7 @@ class RunState:
             "stage": stage,
             "task": task,
             "seconds": sum(float(environment.get("seconds", 0.0)) for environment in made),
+            "device_seconds": sum(float(environment.get("device_seconds", 0.0)) for environment in made),
             "images": _count(task, [int(environment.get("images", 0)) for environment in made]),
         }
         kept = [r for r in self.record["stage_seconds"] if (r["stage"], r["task"]) != (stage, task)]

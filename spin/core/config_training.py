@@ -119,7 +119,7 @@ class TrainConfig(Section):
         gt=0,
         lt=1,
     )
-    beta: Betas = setting(1000.0, "pull to the opponent, dimensionless, with the factor 1/2", source=MEASURED)
+    beta: Betas = setting(300.0, "pull to the opponent, dimensionless, with the factor 1/2", source=MEASURED)
     lr: Lrs = setting(3e-5, "learning rate", source=f"{MEASURED}: 1e-4 collapses")
     steps: StepCounts = setting(120, "optimizer steps an iteration", source=MEASURED)
     batch_size: int = setting(32, "pairs a step", source=MEASURED, ge=1, le=MANY)
@@ -136,7 +136,7 @@ class TrainConfig(Section):
     ema_decay: float | None = setting(None, "decay of averaged weights; null for none", source=CHOSEN, gt=0, lt=1)
     gradient_checkpointing: bool = setting(False, "less memory for more time", source=CHOSEN)
     sft_weight: float = setting(
-        0.03, "weight of the anchor: sft_weight * beta * error on the real images", source=MEASURED, ge=0, le=1000
+        0.1, "weight of the anchor: sft_weight * beta * error on the real images", source=MEASURED, ge=0, le=1000
     )
     caption_dropout: float = setting(0.15, "share of pairs with an empty caption", source=MEASURED, ge=0, le=1)
     flip: bool = setting(False, "mirror half of the pairs", source=CHOSEN)

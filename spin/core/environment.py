@@ -6,7 +6,8 @@ import hashlib
 import platform
 import resource
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -54,6 +55,11 @@ def cpu_model() -> str:
 def peak_bytes() -> int:
     """The most memory that this process has had at once, as the system counts it."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def device_clock(device: str) -> Callable[[], float]:
+    """Seconds that a device worked: of a CPU those of this process, whatever else runs there; of a GPU the clock's."""
+    return time.process_time if device == "cpu" else time.perf_counter
 
 
 def bit_class(*, device: str, dtype: str, batch_size: int, threads: int, compiled: bool = False) -> dict[str, object]:

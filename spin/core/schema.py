@@ -91,7 +91,14 @@ TRAINING_LOG: Final = pa.schema(
     ]
 )
 # Kept apart from the log, which must not differ between equal runs.
-TIMING: Final = pa.schema([("step", pa.int32()), ("seconds", pa.float64()), ("images_per_second", pa.float64())])
+TIMING: Final = pa.schema(
+    [
+        ("step", pa.int32()),
+        ("seconds", pa.float64()),
+        ("device_seconds", pa.float64()),  # on a CPU what the process worked, whatever else ran there
+        ("images_per_second", pa.float64()),
+    ]
+)
 HELD_OUT_LOG: Final = pa.schema(
     [("step", pa.int32()), ("timestep", pa.int32()), ("error", pa.float64()), ("error_start", pa.float64())]
 )

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from spin.core.environment import class_differences
+from spin.core.environment import class_differences, device_clock
 from spin.core.errors import ArtifactError, ConfigError
 from spin.core.layout import StageFolder
 from spin.core.plan import Plan
@@ -97,7 +97,8 @@ def _make_shard(
     opponent: Opponent,
     advance: Callable[[int], None],
 ) -> None:
-    start = time.perf_counter()
+    clock = device_clock(request.device)
+    start, device_start = time.perf_counter(), clock()
     table = draw_table(rows, request, plan, opponent, advance)
     commit(
         path,
@@ -109,6 +110,7 @@ def _make_shard(
             **class_of(request, plan, opponent),
             "images": len(rows),
             "seconds": time.perf_counter() - start,
+            "device_seconds": clock() - device_start,
             "notes": list(opponent.notes),
         },
     )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spin.core.environment import device_clock
 from spin.core.errors import TrainingError
 from spin.core.layout import StageFolder
 from spin.core.plan import Visit, visits
@@ -36,6 +37,7 @@ class Loop:
     def __init__(self, request: TrainRequest, identity: Mapping[str, Any], processes: Processes) -> None:
         self.request, self.settings, self.identity = request, request.settings, identity
         self.processes, self.shape = processes, batch_shape(request)
+        self._device_clock = device_clock(request.device)
         self.stage = StageFolder(request.stage)
         self.networks = load_networks(request, device=processes.device)
         newest = processes.once(lambda: newest_state(self.stage, identity))
@@ -47,7 +49,7 @@ class Loop:
 
     def advance(self) -> None:
         """One optimizer step."""
-        start = time.perf_counter()
+        start, device_start = time.perf_counter(), self._device_clock()
         step, tensors = self.done.step + 1, self.networks.tensors
         batch = list(islice(self._upcoming, self.settings.batch_size))
         lr = self._set_learning_rate(step)
@@ -63,7 +65,9 @@ class Loop:
         self.done.step = step
         self.done.log.append(log_row(step, measured, gradient_norm=float(norm), lr=lr))
         seconds = time.perf_counter() - start
-        self.done.timing.append({"step": step, "seconds": seconds, "images_per_second": len(batch) / seconds})
+        worked = self._device_clock() - device_start
+        row = {"seconds": seconds, "device_seconds": worked, "images_per_second": len(batch) / seconds}
+        self.done.timing.append({"step": step, **row})
         self._keep(step)
 
     def note(self) -> str:

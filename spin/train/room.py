@@ -99,7 +99,13 @@ def _environment(loop: Loop) -> dict[str, Any]:
         device=request.device, dtype=request.dtype, batch_size=loop.shape.micro_batch_size, threads=request.threads
     )
     images = settings.steps * settings.batch_size
-    extent = {"steps": settings.steps, "images": images, "seconds": loop.done.seconds, "peak_bytes": _peak(request)}
+    extent = {
+        "steps": settings.steps,
+        "images": images,
+        "seconds": loop.done.seconds,
+        "device_seconds": loop.done.device_seconds,
+        "peak_bytes": _peak(request),
+    }
     return {**place, "processes": request.processes, **extent}
 
 

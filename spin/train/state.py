@@ -33,6 +33,10 @@ class Progressed:
     def seconds(self) -> float:
         return float(sum(row["seconds"] for row in self.timing))
 
+    @property
+    def device_seconds(self) -> float:
+        return float(sum(row["device_seconds"] for row in self.timing))
+
 
 @dataclass(frozen=True)
 class Tensors:

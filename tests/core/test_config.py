@@ -102,12 +102,12 @@ def test_overrides_win_and_the_last_one_last():
 
 def test_an_override_may_be_a_whole_section_or_text_with_an_equals_sign():
     config = load_config("miniature", overrides=["train={lr: 1e-6, flip: true}", "model.base=/a=b/c", "data.rows="])
-    assert (config.train.lr, config.train.flip, config.train.beta) == (1e-6, True, 1000)
+    assert (config.train.lr, config.train.flip, config.train.beta) == (1e-6, True, 300)
     assert (config.model.base, config.data.rows) == ("/a=b/c", None)
 
 
 def test_one_value_serves_every_iteration():
-    assert Config().train.at(1).beta == Config().train.at(99).beta == 1000
+    assert Config().train.at(1).beta == Config().train.at(99).beta == 300
     with pytest.raises(ConfigError, match="iterations count from 1, got 0"):
         Config().train.at(0)
 

@@ -21,7 +21,7 @@ def test_a_number_per_iteration_is_told():
     told = explain("train.beta")
     assert told.type == "number or list with one for each iteration"
     assert told.limits == "above 0, at most 1000000000"
-    assert (told.default, told.source) == ("1000", "measured in the miniature")
+    assert (told.default, told.source) == ("300", "measured in the miniature")
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class StageFacts:
     label: str
     images: int  # rows of real data that training read; a pair is one
     sampled: int  # images that the opponent drew for it
-    train_seconds: float
+    train_seconds: float  # of the device: on a CPU what the process worked
     sample_seconds: float
     peak_bytes: int | None
     set_metrics: Mapping[str, float] = field(default_factory=dict)
