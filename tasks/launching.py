@@ -12,7 +12,7 @@ from spin.core.progress import Progress, silent
 from tasks.devices import UNLISTED, lock_files, owned
 from tasks.rooms import InlineRoom, ResidentRoom, Room, SharedRoom, program
 
-__all__ = ["Room", "device_of", "find_device", "launch", "open_room"]
+__all__ = ["Room", "card_name", "device_of", "find_device", "launch", "open_room"]
 
 Result = TypeVar("Result")
 
@@ -64,3 +64,11 @@ def find_device(wanted: str) -> str:
     if wanted == "cuda" and not has_cuda:
         raise ConfigError("no CUDA device here", where="execution.device", fix="set it to auto or cpu")
     return "cuda" if has_cuda and wanted != "cpu" else "cpu"
+
+
+def card_name() -> str:
+    """The card that a room of this process works on, as rooms name it; unknown where it could be one of several."""
+    import torch
+
+    names = {torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())}
+    return names.pop() if len(names) == 1 else "unknown"

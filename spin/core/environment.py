@@ -13,7 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-_CLASS: Final = ("device", "dtype", "batch_size", "threads", "compiled", "torch", "diffusers")  # not who made it
+_CLASS: Final = (  # not who made it
+    "device", "dtype", "batch_size", "threads", "compiled", "torch", "diffusers", "processes",
+)  # fmt: skip
 PACKAGES: Final = ("torch", "diffusers", "transformers", "accelerate", "prefect", "datasets", "pyarrow", "numpy")
 
 
@@ -74,6 +76,11 @@ def bit_class(*, device: str, dtype: str, batch_size: int, threads: int, compile
         "diffusers": installed("diffusers"),
         "host": socket.gethostname(),
     }
+
+
+def class_in(environment: Mapping[str, object]) -> dict[str, object]:
+    """What of a manifest's environment must be equal for equal bits."""
+    return {name: environment[name] for name in _CLASS if name in environment}
 
 
 def class_differences(here: Mapping[str, object], made: Mapping[str, object]) -> list[str]:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from spin.core.difference import largest
-from spin.core.environment import bit_class, class_differences
+from spin.core.environment import class_differences
 from spin.core.layout import StageFolder, manifest_path
 from spin.core.progress import Progress
 from spin.core.schema import read_table
 from spin.core.store import read_manifest, verify
 from spin.train.identity import training_identity
-from spin.train.loop import Loop, batch_shape
+from spin.train.loop import Loop, class_of
 from spin.train.processes import Processes
 from spin.train.request import TrainRequest
 
@@ -74,7 +74,5 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
 
 def _other_class(request: TrainRequest) -> tuple[str, ...]:
     manifest = read_manifest(StageFolder(request.stage).checkpoint(request.settings.steps))
-    size = batch_shape(request).micro_batch_size
-    here = bit_class(device=request.device, dtype=request.dtype, batch_size=size, threads=request.threads)
-    others = class_differences(here, {} if manifest is None else manifest.environment)
+    others = class_differences(class_of(request), {} if manifest is None else manifest.environment)
     return (f"made where bits are others ({', '.join(others)})",) if others else ()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spin.core.environment import device_clock
+from spin.core.environment import bit_class, device_clock
 from spin.core.errors import TrainingError
 from spin.core.layout import StageFolder
 from spin.core.plan import Visit, visits
@@ -137,6 +137,17 @@ def batch_shape(request: TrainRequest) -> BatchShape:
         settings.batch_size, micro_batch_size=settings.micro_batch_size, processes=request.processes,
         setting="sft.batch_size" if settings.objective == "sft" else "train.batch_size",
     )  # fmt: skip
+
+
+def class_of(request: TrainRequest) -> dict[str, object]:
+    """The class within which what these processes train has equal bits."""
+    place = bit_class(
+        device=request.device if request.device == "cpu" else f"{request.device} {torch.cuda.get_device_name()}",
+        dtype=request.dtype,
+        batch_size=batch_shape(request).micro_batch_size,
+        threads=request.threads,
+    )
+    return {**place, "processes": request.processes}
 
 
 def _prepare(request: TrainRequest, networks: Networks, device: str) -> tuple[Step, HeldOut | None]:

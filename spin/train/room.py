@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from spin.core.environment import bit_class, peak_bytes
+from spin.core.environment import peak_bytes
 from spin.core.layout import StageFolder
 from spin.core.progress import Progress, silent
 from spin.core.schema import HELD_OUT_LOG, TIMING, TRAINING_LOG, write_rows
@@ -19,7 +19,7 @@ from spin.diffusion.lora import merge_adapter
 from spin.train.checking import check_steps
 from spin.train.health import health
 from spin.train.identity import manifest_of, training_identity
-from spin.train.loop import Loop, batch_shape
+from spin.train.loop import Loop, batch_shape, class_of
 from spin.train.processes import Processes, joined
 from spin.train.request import TrainRequest, TrainResult
 
@@ -95,9 +95,6 @@ def _finish(loop: Loop, checkpoint: Path) -> None:
 
 def _environment(loop: Loop) -> dict[str, Any]:
     request, settings = loop.request, loop.settings
-    place = bit_class(
-        device=request.device, dtype=request.dtype, batch_size=loop.shape.micro_batch_size, threads=request.threads
-    )
     images = settings.steps * settings.batch_size
     extent = {
         "steps": settings.steps,
@@ -106,7 +103,7 @@ def _environment(loop: Loop) -> dict[str, Any]:
         "device_seconds": loop.done.device_seconds,
         "peak_bytes": _peak(request),
     }
-    return {**place, "processes": request.processes, **extent}
+    return {**class_of(request), **extent}
 
 
 def _peak(request: TrainRequest) -> int:
