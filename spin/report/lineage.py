@@ -100,7 +100,9 @@ def _report(chain: Chain) -> str:
     sources += [chain.log(name) for name, stage in chain.stages.items() if stage.get("training")]
     path = relative(chain.folder.report, chain.root)
     there = chain.folder.report.exists()
-    file = Standing(path, hash_file(chain.folder.report) if there else None, "" if there else "is missing")
+    asked = ((chain.record.get("config") or {}).get("execution") or {}).get("report_page", True)
+    missing = "is missing; spin-diffusion report writes it" if asked else ""  # an arm of a comparison has none
+    file = Standing(path, hash_file(chain.folder.report) if there else None, "" if there else missing)
     return chain.add(Link("report", "report", path, file.digest, (*sources, chain.config()), {}, (file,)))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from spin.core.errors import ConfigError
@@ -87,3 +89,14 @@ def test_a_comparison_has_no_lineage(tmp_path_factory: pytest.TempPathFactory) -
     builder.write_record(builder.record() | {"kind": "comparison"})
     with pytest.raises(ConfigError, match="no run here has made"):
         lineage(RunsRoot(builder.root).run(builder.name), None)
+
+
+def test_a_page_that_nobody_asked_for_breaks_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
+    builder = RunBuilder(tmp_path_factory.mktemp("unasked") / "runs")
+    builder.build()
+    folder = RunsRoot(builder.root).run(builder.name)
+    assert "is missing" in lineage(folder, None).links[0].files[0].broken
+    record = json.loads(folder.record.read_text())
+    record["config"] = {**record["config"], "execution": {"report_page": False}}
+    folder.record.write_text(json.dumps(record))
+    assert lineage(folder, None).links[0].files[0].broken == ""
