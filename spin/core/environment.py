@@ -8,6 +8,7 @@ import resource
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -54,9 +55,23 @@ def cpu_model() -> str:
     return next(models, "") or platform.machine()
 
 
+def reset_peak() -> None:
+    """From now on `peak_bytes` counts anew: from what this process holds now; without an effect where not Linux."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", "ascii")
+
+
 def peak_bytes() -> int:
-    """The most memory that this process has had at once, as the system counts it."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most memory that this process has had at once since `reset_peak`, as the system counts it.
+
+    VmHWM, because ru_maxrss is inherited over fork and exec and cannot be reset; it is told where there is no /proc.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text("ascii", "replace").splitlines()
+    except OSError:
+        lines = []
+    peaks = (int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    return next(peaks, 0) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def device_clock(device: str) -> Callable[[], float]:

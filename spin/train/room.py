@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from spin.core.environment import peak_bytes
+from spin.core.environment import peak_bytes, reset_peak
 from spin.core.layout import StageFolder
 from spin.core.progress import Progress, silent
 from spin.core.schema import HELD_OUT_LOG, TIMING, TRAINING_LOG, write_rows
@@ -44,8 +44,7 @@ def _run(request: TrainRequest, processes: Processes, progress: Progress) -> Tra
     if processes.once(lambda: all(stands(path, identity) for path in wanted)):
         digest = manifest_of(checkpoint).content_digest
         return TrainResult(checkpoint, digest, 0, 0, time.perf_counter() - start, ())
-    if request.device != "cpu":
-        torch.cuda.reset_peak_memory_stats()  # a room may stay for several stages
+    _reset_peak(request)
     loop = Loop(request, identity, processes)
     steps = settings.steps - loop.done.step
     for _ in range(steps):
@@ -107,8 +106,13 @@ def _environment(loop: Loop) -> dict[str, Any]:
 
 
 def _peak(request: TrainRequest) -> int:
-    """Of the device's memory since the training was loaded, or of this process's where there is no device."""
+    """Of the device's memory since the stage began, or of this process's where there is no device."""
     return peak_bytes() if request.device == "cpu" else torch.cuda.max_memory_allocated()
+
+
+def _reset_peak(request: TrainRequest) -> None:
+    """A room may stay for several stages: each has its own peak."""
+    reset_peak() if request.device == "cpu" else torch.cuda.reset_peak_memory_stats()
 
 
 def _commit_log(loop: Loop, path: Path, schema: pa.Schema, rows: list[dict[str, Any]]) -> None:

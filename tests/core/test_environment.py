@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -12,7 +14,16 @@ from pathlib import Path
 import pytest
 
 from spin.core import environment
-from spin.core.environment import PACKAGES, bit_class, code_version, cpu_model, installed, versions
+from spin.core.environment import (
+    PACKAGES,
+    bit_class,
+    code_version,
+    cpu_model,
+    installed,
+    peak_bytes,
+    reset_peak,
+    versions,
+)
 
 CLASS = {"device": "cpu", "dtype": "float32", "batch_size": 8, "threads": 1}
 
@@ -72,3 +83,42 @@ def test_sources_that_decide_numbers_are_in_the_digest(
     with (package / name).open("a") as stream:
         stream.write("# edited\n")
     assert (digest() != code_version()) == counts
+
+
+HELD = 64 * 2**20
+
+
+def test_a_peak_is_of_what_was_held_at_once() -> None:
+    reset_peak()
+    before = peak_bytes()
+    held = bytearray(HELD)
+    del held
+    assert peak_bytes() >= before + 0.9 * HELD
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="only Linux forgets a peak")
+def test_a_peak_does_not_carry_what_was_held_and_freed_before() -> None:
+    held = bytearray(HELD)
+    carried = peak_bytes()
+    del held
+    reset_peak()
+    assert peak_bytes() <= carried - 0.9 * HELD
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells it")
+def test_a_peak_does_not_carry_what_the_parent_held() -> None:
+    """ru_maxrss of a child begins at its parent's."""
+    held = bytearray(4 * HELD)
+    code = "from spin.core.environment import peak_bytes; print(peak_bytes())"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(found.stdout) < len(held)
+
+
+def test_without_proc_a_peak_is_that_of_the_whole_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise FileNotFoundError("/proc")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "write_text", refuse)
+    reset_peak()
+    assert peak_bytes() == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

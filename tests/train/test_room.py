@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
+from spin.core.environment import peak_bytes
 from spin.core.errors import ArtifactError
 from spin.core.layout import StageFolder
 from spin.core.schema import (
@@ -195,6 +197,16 @@ def test_unchanged_parts_are_copied_and_the_base_is_not_touched(make_request: Ma
     assert manifest is not None
     assert manifest.environment["images"] == 32
     assert 50 * 2**20 < manifest.environment["peak_bytes"] < 64 * 2**30  # torch alone is more than the one
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="only Linux forgets a peak")
+def test_a_peak_is_of_the_stage_and_not_of_what_the_process_held_before(make_request: MakeRequest) -> None:
+    held = bytearray(2**30)
+    carried = peak_bytes()
+    del held
+    manifest = read_manifest(run(make_request()).checkpoint)
+    assert manifest is not None
+    assert manifest.environment["peak_bytes"] < carried - 2**29
 
 
 def test_labelled_losers_train_without_a_plan_and_without_samples(world: World, tmp_path: Path) -> None:
