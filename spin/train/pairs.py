@@ -103,7 +103,7 @@ def read_pairs(
     if losers is not None:
         generated, index = read_real(losers, ids, scaling=scaling, shift=shift), labelled_rows(ids)
     elif samples is not None:
-        tables = _read_shards(samples)
+        tables = read_shards(samples)
         generated, index = read_generated(tables, scaling=scaling, shift=shift)
         ways = _trajectories(tables) if trajectories else None
     return Pairs(ids, hashes, read_real(real, ids, scaling=scaling, shift=shift), generated, index, ways)
@@ -130,7 +130,7 @@ def _trajectories(tables: Sequence[pa.Table]) -> Trajectories:
     return Trajectories(_stack(tables, "trajectory"), timesteps)
 
 
-def _read_shards(stage: StageFolder) -> list[pa.Table]:
+def read_shards(stage: StageFolder) -> list[pa.Table]:
     """All shards of a stage, on an exact cover of its plan."""
     plan = read_plan(stage)
     tables = []
