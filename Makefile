@@ -41,7 +41,7 @@ check: install  ## style, types, import direction, container files
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec docker/compose.yaml
 
-RECIPES := $(notdir $(basename $(wildcard configs/compare/*.yaml)))
+RECIPES := baselines switch beta opponent objective guidance data-size loser-source rows  # sd15 needs your data and GPUs
 
 results: install  ## every experiment of docs/results.md again: hours; a second call goes on
 	for recipe in $(RECIPES); do $(RUN)/spin-diffusion compare $$recipe --keep docs/results || exit; done

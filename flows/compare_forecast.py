@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from flows.compare import Planned, measured_rates, plan_arms
+from flows.comparison import Planned, data_config, plan_arms, rates_of, refuse_other_families
 from flows.forecast import evaluated_pictures, measured, time_text, train_rows
 from flows.requests import Requests
 from spin.core.recipe_file import Source
@@ -34,12 +34,13 @@ def forecast_comparison(source: Source, *, root: str) -> list[ArmForecast]:
     """Count every arm; seconds from one measured batch of each kind."""
     from spin.prepare.base import resolve_base  # torch: only this command and runs pay for it
 
-    recipe = source.recipe
-    config = source.config_of(recipe.measure, seed=recipe.seeds[0], root=root)
+    config = data_config(source, root)
+    requests = Requests(config, "cpu")
     base = resolve_base(config.model.base)
-    rates = recipe.rates or measured_rates(config, base)
+    refuse_other_families(source, base)
+    rates, _ = rates_of(source, requests.root.comparison(source.recipe.name), config, base)
     probe = measured(config, base, find_device(config.execution.device))
-    plans = plan_arms(source, rates, train_rows(Requests(config, "cpu")) or config.data.rows or 1, root)
+    plans = plan_arms(source, rates, train_rows(requests), root)
     return list(_arms(source, plans, probe.sft_image, probe.evaluated_image))
 
 

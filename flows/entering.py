@@ -21,6 +21,10 @@ from spin.train.batches import solve_batch
 _SMALLEST_FREE_BYTES: Final = 200 * 2**20  # the miniature's demo writes about 100 MB
 
 
+class BusyRun(ConfigError):
+    """A run that another process works on."""
+
+
 @contextmanager
 def only_one(folder: RunFolder) -> Iterator[None]:
     """Hold the run's lock while the block runs: two commands on one run would undo each other's work."""
@@ -29,7 +33,7 @@ def only_one(folder: RunFolder) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(
+            raise BusyRun(
                 f"run {folder.path.name!r} is being worked on by another process", fix="wait for it, or end it"
             ) from None
         yield

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from spin.core.recipe_file import load_recipe, recipe_names
+from spin.core.recipe_file import load_recipe
 from spin.report.results.facts import FACTS, read_facts
+from spin.report.results.measured import MEASURED
 from spin.report.results.page import whole_page
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -30,6 +31,6 @@ def test_a_chapter_was_played_by_the_recipe_that_travels_with_the_package(name: 
     assert read_facts(RESULTS / name).recipe == load_recipe(name).recipe
 
 
-@pytest.mark.parametrize("name", sorted({*recipe_names()} - {"sd15"}))  # nobody here has its GPUs
-def test_every_recipe_has_its_chapter(name: str) -> None:
-    assert name in CHAPTERS
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_every_chapter_has_its_numbers(name: str) -> None:
+    assert (RESULTS / name / FACTS).exists() or (RESULTS / name / MEASURED).exists()

@@ -31,12 +31,13 @@ class Spent:
         return float(self.images) if measure == "images" else self.time
 
 
-def spent(config: Config, rates: Rates, *, rows: int) -> Spent:
+def spent(config: Config, rates: Rates, *, rows: int | None) -> Spent:
     """Count a run.
 
     Args:
         rates: device time of a pair and of an image sampled in 20 steps without guidance, in supervised images.
-        rows: of the train split; an iteration never samples more images than rows x draws.
+        rows: of the train split; an iteration never samples more images than rows x draws. None: not known, an image
+            is counted for each reading.
 
     Returns:
         Spent. 100 steps of 32 pairs on 384 rows at rates 2 and 6: 3200 images, 384 sampled, 6400 + 2304 = 8704.
@@ -48,14 +49,23 @@ def spent(config: Config, rates: Rates, *, rows: int) -> Spent:
     drawn = sampling.num_inference_steps / _SOLVER_STEPS * (2 if sampling.guidance_scale > 1 else 1)
     for number in range(1, config.iterations + 1):
         pairs = train.at(number).steps * train.batch_size
-        everything = rows * sampling.draws
-        wanted = 0 if train.losers == "labelled" else everything if sampling.rows == "all" else min(pairs, everything)
+        wanted = _sampled(config, pairs, rows)
         images, sampled = images + pairs, sampled + wanted
         time += pairs * train.timesteps_per_pair * pair + wanted * drawn * rates.sampled_image
     return Spent(images, sampled, time)
 
 
-def solved_steps(config: Config, rates: Rates, *, rows: int, by: str, budget: float, arm: str) -> int:
+def _sampled(config: Config, pairs: int, rows: int | None) -> int:
+    """Images that the opponent draws for an iteration of `pairs` readings."""
+    if config.train.losers == "labelled":
+        return 0
+    if rows is None:
+        return pairs
+    everything = min(rows, config.data.rows or rows) * config.sampling.draws
+    return everything if config.sampling.rows == "all" else min(pairs, everything)
+
+
+def solved_steps(config: Config, rates: Rates, *, rows: int | None, by: str, budget: float, arm: str) -> int:
     """The most steps that the budget allows: of supervised training, or alike of every iteration.
 
     Args:
@@ -78,7 +88,9 @@ def solved_steps(config: Config, rates: Rates, *, rows: int, by: str, budget: fl
     return low
 
 
-def check_equal(config: Config, rates: Rates, *, rows: int, by: str, budget: float, arm: str, measure: str) -> None:
+def check_equal(
+    config: Config, rates: Rates, *, rows: int | None, by: str, budget: float, arm: str, measure: str
+) -> None:
     """Refuse an arm that sets its own steps and misses its budget without saying so."""
     own = spent(config, rates, rows=rows).by(by)
     one_step = _cost(config, 2, rates, rows, by) - _cost(config, 1, rates, rows, by)
@@ -90,7 +102,7 @@ def check_equal(config: Config, rates: Rates, *, rows: int, by: str, budget: flo
     )
 
 
-def _cost(config: Config, steps: int, rates: Rates, rows: int, by: str) -> float:
+def _cost(config: Config, steps: int, rates: Rates, rows: int | None, by: str) -> float:
     return spent(_with_steps(config, steps), rates, rows=rows).by(by)
 
 

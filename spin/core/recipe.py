@@ -10,6 +10,7 @@ from spin.core.config_rules import SCORERS, check_run_name
 from spin.core.config_setting import LIST, Name, Section
 
 BASE: Final = "base"  # the row of the model that all arms start from
+AVERAGE: Final = "average"  # of the recipe's judges, each in standard deviations of the base
 CHOSEN: Final = "chosen"  # the row of the iteration that other prompts chose
 _MOST_ARMS: Final = 64
 
@@ -73,7 +74,14 @@ class Claim(Section):
     model: Name  # an arm: its last model; or arm/iteration-01; or base
     over: Name
     on: Name = "average"
-    wants: Literal["above", "not below"] = "above"
+    wants: Literal["above", "not below", "same"] = "above"
+    margin: float | None = Field(default=None, gt=0)  # of "not below": how far below counts as no loss, in the unit
+
+    @model_validator(mode="after")
+    def _margin_where_it_is_asked(self) -> Self:
+        if (self.wants == "not below") != (self.margin is not None):
+            raise ValueError("'not below' needs a margin: how far below counts as no loss; nothing else has one")
+        return self
 
 
 class Plot(Section):

@@ -19,9 +19,11 @@ from pydantic import ValidationError
 from spin.core.config import Config, load_config
 from spin.core.config_file import KeyPath, Layer, Position, Problem, key_text, read_config_file, read_config_text
 from spin.core.config_messages import did_you_mean, problems_of
+from spin.core.config_rules import scorers_of
 from spin.core.config_setting import Section
 from spin.core.errors import ConfigError
-from spin.core.recipe import BASE, Arm, Budget, Claim, Rates, Recipe
+from spin.core.layout import iteration_name
+from spin.core.recipe import AVERAGE, BASE, CHOSEN, Arm, Budget, Claim, Plot, Rates, Recipe
 
 _OPEN: Final = ("execution.", "data.", "model.base")  # keys that may be set beside a recipe, for all arms alike
 
@@ -102,9 +104,12 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Source:
     beside = folder / recipe.config if folder is not None else None
     config = beside if beside is not None and beside.is_file() else recipe.config
     read = Source(recipe, layer, config, tuple(overrides))
+    configs = {}
     for arm in recipe.trained:
         _refuse_shared_keys(read, arm)
-        _check_choice(read, read.config_of(arm, seed=recipe.seeds[0], root="runs"))
+        configs[arm] = read.config_of(arm, seed=recipe.seeds[0], root="runs")
+    _check_choice(read, configs[recipe.measure])
+    _check_claims(read, configs)
     return read
 
 
@@ -159,8 +164,8 @@ def _in_words(path: KeyPath, message: str) -> str:
     """An unknown key of a recipe is none of the config's."""
     if not message.startswith("unknown key"):
         return message
-    kinds: dict[int, type[Section]] = {1: Recipe, 3: Arm}
-    kind = Budget if "budget" in path[:-1] else Rates if path[0] == "rates" else kinds.get(len(path), Claim)
+    inside: dict[str, type[Section]] = {"claims": Claim, "plots": Plot, "rates": Rates, "arms": Arm}
+    kind = Budget if "budget" in path[:-1] else inside.get(str(path[0]), Recipe) if len(path) > 1 else Recipe
     near = did_you_mean(str(path[-1]), kind.model_fields)
     return f"unknown key; did you mean {near!r}?" if near else f"unknown key; known: {', '.join(kind.model_fields)}"
 
@@ -183,6 +188,10 @@ def _unknown_names(recipe: Recipe, layer: Layer) -> list[Problem]:
             places = (place for place, arm in enumerate(arms) if arm not in recipe.arms)
             wrong = [_problem(layer, ("plots", number, *path, at), f"no arm {arms[at]!r}; {known}") for at in places]
             found += wrong
+    labels = [arm.label for arm in recipe.arms.values()]
+    for name, arm in recipe.arms.items():
+        if labels.count(arm.label) > 1:
+            found.append(_problem(layer, ("arms", name, "label"), f"{arm.label!r} is the label of two arms"))
     if len(set(recipe.seeds)) < len(recipe.seeds):
         found.append(_problem(layer, ("seeds",), "names a seed twice"))
     for name, arm in recipe.arms.items():
@@ -203,6 +212,33 @@ def _check_choice(source: Source, config: Config) -> None:
     reported = f"{benchmarks[0]!r} is what is reported"
     way = "choose by others" if choose == benchmarks[0] else f"add {choose!r} to settings.evaluation.benchmarks"
     raise source.problem(("choose",), f"{reported}; {way}")
+
+
+def _check_claims(source: Source, configs: Mapping[str, Config]) -> None:
+    """Claims, plots and the average name models and judges that there will be."""
+    recipe = source.recipe
+    judges = scorers_of(configs[recipe.measure].model_dump())
+    for place, judge in enumerate(recipe.average):
+        if judge not in judges:
+            raise source.problem(("average", place), f"{judge!r} does not judge here; judges: {', '.join(judges)}")
+    metrics = (AVERAGE, "denoising", *judges)
+    named = [(("claims", n, "on"), claim.on) for n, claim in enumerate(recipe.claims)]
+    named += [(("plots", n, "metric"), plot.metric) for n, plot in enumerate(recipe.plots)]
+    for path, metric in named:
+        if metric not in metrics:
+            raise source.problem(path, f"no metric {metric[:40]!r}; metrics: {', '.join(metrics)}")
+    for number, claim in enumerate(recipe.claims):
+        for key in ("model", "over"):
+            arm, _, stage = getattr(claim, key).partition("/")
+            known = [*stages_of(configs[arm]), *([CHOSEN] if recipe.choose else [])] if arm in configs else []
+            if stage and stage not in known:
+                message = f"{arm!r} has no model {stage[:40]!r}; its models: {', '.join(known) or 'one'}"
+                raise source.problem(("claims", number, key), message)
+
+
+def stages_of(config: Config) -> list[str]:
+    """Names of the models that a run makes."""
+    return ["sft"] * bool(config.sft.steps) + [iteration_name(n) for n in range(1, config.iterations + 1)]
 
 
 def _refuse_shared_keys(source: Source, arm: str) -> None:

@@ -118,7 +118,7 @@ class Step:
     def _met(self, visits: Sequence[Visit], draws: TrainingDraws, real: Tensor, text: Tensor) -> Compared:
         """The real side noised forward, the loser as the sampler met it on its own way (Eq. C.5).
 
-        There the opponent's prediction is what it went on with, so it is right by definition: its error is exactly 0.
+        The opponent's own prediction, without guidance, is the target there: its error is exactly 0.
         """
         assert self.pairs.trajectories is not None
         rows = self.pairs.rows_of(visits)

@@ -89,3 +89,11 @@ def test_own_steps_that_miss_the_budget_are_refused_with_both_numbers() -> None:
             config("iterations=1", "train.steps=100"), RATES, rows=384, by="images", budget=6400, arm="spin",
             measure="sft",
         )  # fmt: skip
+
+
+def test_an_arm_with_fewer_rows_draws_fewer_images() -> None:
+    assert spent(config("iterations=1", "train.steps=100", "data.rows=48"), RATES, rows=384).sampled == 48
+
+
+def test_without_prepared_data_an_image_is_counted_for_each_reading() -> None:
+    assert spent(config("iterations=2", "train.steps=100"), RATES, rows=None).sampled == 2 * 3200

@@ -214,3 +214,27 @@ def test_a_config_is_no_recipe(tmp_path: Path) -> None:
 
 def test_runs_are_named_by_recipe_arm_and_seed() -> None:
     assert run_name("mine", "spin", 2) == "mine.spin.2"
+
+
+@pytest.mark.parametrize(
+    ("claim", "told"),
+    [
+        ("{says: So., model: spin/iteration-9, over: sft}", "claims[0].model: 'spin' has no model 'iteration-9'"),
+        ("{says: So., model: spin/chosen, over: sft}", "'spin' has no model 'chosen'; its models: sft, iteration-01"),
+        ("{says: So., model: spin, over: sft, on: aligment}", "claims[0].on: no metric 'aligment'"),
+        ("{says: So., modl: spin, over: sft}", "unknown key; did you mean 'model'?"),
+    ],
+)
+def test_a_claim_about_what_there_will_not_be_is_refused(tmp_path: Path, claim: str, told: str) -> None:
+    lines = problems(tmp_path, PLAIN + f"claims:\n  - {claim}\n")
+    assert told in "\n".join(lines)
+
+
+def test_an_average_of_judges_that_do_not_judge_here_is_refused(tmp_path: Path) -> None:
+    [line] = problems(tmp_path, PLAIN.replace("[alignment, aesthetic]", "[alignment, pickscore]"))
+    assert "average[1]: 'pickscore' does not judge here; judges: alignment" in line
+
+
+def test_two_arms_of_one_label_are_refused(tmp_path: Path) -> None:
+    lines = problems(tmp_path, PLAIN.replace("label: SPIN", "label: SFT"))
+    assert [line.split(": ")[1] for line in lines] == ["arms.sft.label", "arms.spin.label"]

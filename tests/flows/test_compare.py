@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from spin.core.errors import ConfigError, DataError
+from flows.entering import only_one
+from spin.core.errors import ConfigError, DataError, TrainingError
 from spin.core.layout import ComparisonFolder, RunsRoot
 from spin.core.record import read_record
 from spin.miniature.pipeline import packaged_pipeline_path
@@ -86,6 +87,9 @@ def test_what_two_arms_share_is_made_once(compared: Compared) -> None:
     assert not other.sft.states.exists()  # nobody trained here
     evaluated = [path.name for path in (compared.root / "evaluations").iterdir() if path.is_dir()]
     assert len(evaluated) == 6  # real images, base, SFT, the shared start, two rounds: the checkpoint is the base
+    assert sorted(path.parent.name for path in compared.root.glob("*/run.json")) == [
+        "versus.data", "versus.hard.0", "versus.sft.0", "versus.spin.0",
+    ]  # fmt: skip
 
 
 def test_the_page_tells_claims_tables_and_costs(compared: Compared) -> None:
@@ -111,7 +115,7 @@ def test_a_second_call_makes_nothing(compared: Compared) -> None:
     before = files(compared.root)
     answer = type_in(compared.root.parent, "compare", str(compared.recipe), "--keep", "kept")
     assert (answer.code, answer.err) == (0, "")
-    ours = {compared.folder.path / "scores.parquet"}
+    ours = {compared.folder.path / "scores.parquet"}  # written anew, in the same bytes
     assert {path: time for path, time in files(compared.root).items() if path not in ours} == {
         path: time for path, time in before.items() if path not in ours
     }
@@ -176,3 +180,57 @@ def test_only_the_place_of_the_work_is_set_beside_a_recipe(compared: Compared, t
     answer = type_in(tmp_path, "compare", str(compared.recipe), "--set", "train.beta=3")
     assert (answer.code, answer.out) == (2, "")
     assert "all else stands in the recipe; set execution.*, data.*, model.base only" in answer.err
+
+
+@pytest.mark.slow
+def test_seeds_are_played_one_by_one_and_the_page_says_how_many(tmp_path: Path) -> None:
+    recipe, root = tmp_path / "versus.yaml", tmp_path / "runs"
+    recipe.write_text(RECIPE.replace("seeds: [0]", "seeds: [0, 1]"))
+    from flows.compare import compare as flow
+
+    state: Any = flow(str(recipe), seeds=[1], root=str(root), return_state=True)
+    assert state.message == "3 runs; versus"
+    page = RunsRoot(root).comparison("versus").page
+    text = page.read_text("utf-8")
+    assert text.count("not played yet") == 3
+    assert "**1 of 2 run seeds are played whole**; 8 prompts of `test` (`single`)" in text
+    assert "| SFT |" in text
+    state = flow(str(recipe), root=str(root), return_state=True)
+    assert state.message == "6 runs; versus"
+    assert "\n2 run seeds; 8 prompts" in page.read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_an_arm_that_ends_early_does_not_cost_the_others_and_is_told(tmp_path: Path) -> None:
+    recipe, root = tmp_path / "versus.yaml", tmp_path / "runs"
+    recipe.write_text(RECIPE.replace("{iterations: 1, train: {beta: 5000}}", "{iterations: 2, train: {beta: 5000}}"))
+    blocked = RunsRoot(root).run("versus.hard.0").iteration(2).path
+    blocked.parent.mkdir(parents=True)
+    blocked.write_text("a file where a folder should be")
+    state = compare(recipe, root)
+    with pytest.raises(TrainingError, match=r"1 runs ended early: versus\.hard\.0"):
+        state.result()
+    facts = read_facts(RunsRoot(root).comparison("versus").path)
+    assert [(run.arm, run.failed is None) for run in facts.runs] == [("sft", True), ("spin", True), ("hard", False)]
+    assert [row.row for row in facts.rows if row.arm == "hard"] == ["hard/iteration-02"]  # never an earlier one instead
+
+
+@pytest.mark.slow
+def test_a_run_that_another_process_plays_is_passed_over(tmp_path: Path) -> None:
+    recipe, root = tmp_path / "versus.yaml", tmp_path / "runs"
+    recipe.write_text(RECIPE)
+    with only_one(RunsRoot(root).run("versus.spin.0")):
+        state = compare(recipe, root)
+    assert state.message == "3 runs; 1 are played by another process; versus"
+    facts = read_facts(RunsRoot(root).comparison("versus").path)
+    assert {run.arm: run.failed for run in facts.runs} == {"sft": None, "spin": "not played yet", "hard": None}
+
+
+@pytest.mark.slow
+def test_a_changed_recipe_names_a_way_out_that_there_is(compared: Compared, tmp_path: Path) -> None:
+    changed = RECIPE.replace("beta: 5000", "beta: 4000")
+    line = refused(tmp_path, changed, compared.root)
+    assert line.startswith(f"{tmp_path}/recipe.yaml:1:")
+    assert "train.beta: 5000.0 -> 4000.0" in line
+    assert "give the recipe another name, or take another --root" in line
+    assert "run.name" not in line

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from spin.core.recipe import Claim
-from spin.report.figures import difference
+from spin.core.recipe import AVERAGE, Claim
+from spin.report.figures import difference, number, signed
 from spin.report.request import Column
-from spin.report.results.study import AVERAGE, Difference, Study
+from spin.report.results.study import Difference, Study
 from spin.report.scoring import column_for
 
 Verdict = Literal["holds", "does not hold", "cannot be told", "not measured"]
@@ -25,23 +25,32 @@ class Judged:
         if self.difference is None:
             return f"**Not measured**: {self.claim.says}"
         column = column_of(study, self.claim.on)
-        seeds = len(self.difference.by_seed)
-        with_sign = f"{self.difference.agreeing} of {seeds} seeds" if seeds > 1 else "one seed"
         said = difference(column, self.difference.estimate)
-        return f"**{self.verdict.capitalize()}**: {self.claim.says} {column.title}: {said}; {with_sign} have this sign."
+        seeds = ", ".join(signed(column, value) for value in self.difference.by_seed)
+        apart = f"; seed by seed {seeds}" if len(self.difference.by_seed) > 1 else "; one seed"
+        margin = f"; margin {number(self.claim.margin, column.digits)}" if self.claim.margin else ""
+        return f"**{self.verdict.capitalize()}**: {self.claim.says} {column.title}: {said}{apart}{margin}."
 
 
 def judge(study: Study, claim: Claim) -> Judged:
-    """above: the interval of the difference lies above 0. not below: it does not lie below 0."""
+    """What the paired interval over prompts says, where every run seed by itself says it too.
+
+    above      it lies above 0. does not hold: it lies below 0
+    not below  it lies above -margin. does not hold: it lies below -margin
+    same       no prompt differs, for any seed
+    """
     model, other = study.row(claim.model), study.row(claim.over)
     found = None if model is None or other is None else study.difference(model.row, other.row, claim.on)
     if found is None:
         return Judged(claim, "not measured", None)
-    better = -1 if column_of(study, claim.on).lower_is_better else 1
+    if claim.wants == "same":
+        return Judged(claim, "holds" if found.largest == 0 else "does not hold", found)
+    better, limit = -1 if column_of(study, claim.on).lower_is_better else 1, -(claim.margin or 0.0)
     low, high = sorted((better * found.estimate.low, better * found.estimate.high))
-    if claim.wants == "not below":
-        return Judged(claim, "does not hold" if high < 0 else "holds", found)
-    return Judged(claim, "holds" if low > 0 else "does not hold" if high < 0 else "cannot be told", found)
+    seeds = [better * value for value in found.by_seed]
+    if low > limit and min(seeds) > limit:
+        return Judged(claim, "holds", found)
+    return Judged(claim, "does not hold" if high < limit and max(seeds) < limit else "cannot be told", found)
 
 
 def column_of(study: Study, metric: str) -> Column:

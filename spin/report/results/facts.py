@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -54,12 +56,7 @@ class RunFacts:
     settings: Mapping[str, Any]  # what the arm set, and the steps that were solved
     stages: tuple[StageFacts, ...] = ()
     chosen: str | None = None  # the stage that the recipe's other prompts chose
-    failed: str | None = None  # why it ended early
-
-    @property
-    def reached(self) -> bool:
-        """Whether any of its models was scored."""
-        return bool(self.stages)
+    failed: str | None = None  # why it has not come to its end; None: it has
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ class Facts:
     versions: Mapping[str, str]
     machine: str
     base_digest: str
-    base_set_metrics: Mapping[str, float]
+    set_metrics: Mapping[str, Mapping[str, float]]  # of the base and of checkpoints, by row
     rows: tuple[Row, ...]
     runs: tuple[RunFacts, ...]
 
@@ -102,10 +99,23 @@ class Facts:
         return tuple(run for run in self.runs if run.arm == arm)
 
 
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A draft to fill that takes the file's place in one step: a reader sees the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def write_facts(folder: Path, facts: Facts) -> None:
     values = {**asdict(facts), "recipe": facts.recipe.model_dump(mode="json")}
     text = json.dumps(values, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
-    (folder / FACTS).write_text(text, "utf-8")
+    with replaced(folder / FACTS) as draft:
+        draft.write_text(text, "utf-8")
 
 
 def read_facts(folder: Path) -> Facts:
@@ -129,7 +139,8 @@ def write_scores(folder: Path, rows: Sequence[tuple[str, int, str, str, float]])
     """Sorted, so that equal scores give equal bytes."""
     columns = zip(*sorted(rows), strict=True)
     table = pa.table([pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], SCHEMA)
-    pq.write_table(table, folder / SCORES, compression="zstd", compression_level=19, store_schema=False)
+    with replaced(folder / SCORES) as draft:
+        pq.write_table(table, draft, compression="zstd", compression_level=19, store_schema=False)
 
 
 def read_scores(folder: Path) -> pa.Table:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from spin.core.comparison import z_average
-from spin.core.layout import EvaluationFolder, RunFolder, RunsRoot
+from spin.core.layout import EvaluationFolder, RunsRoot
 from spin.core.recipe import BASE, CHOSEN, Recipe
-from spin.core.record import read_record
-from spin.core.store import read_manifest
+from spin.core.store import Manifest, read_manifest
 from spin.report.reading import Evaluation, Run, Stage, read_evaluation, read_run
-from spin.report.results.facts import Row, RunFacts, StageFacts
+from spin.report.results.facts import FACTS, Row, RunFacts, StageFacts
 from spin.report.subjects import DENOISING, denoising_by_prompt, judges_of, values_by_prompt
 
 LAST_STEPS: Final = 20  # of the log, averaged
@@ -24,14 +24,15 @@ Score = tuple[str, int, str, str, float]  # row, seed, prompt, metric, value
 
 @dataclass(frozen=True)
 class Played:
-    """One arm with one seed, as far as it came."""
+    """One arm with one seed, as it was planned, and what this call knows of it."""
 
     arm: str
     seed: int
     run: str
     planned: Mapping[str, float]
     settings: Mapping[str, Any]
-    failed: str | None = None
+    stages: tuple[str, ...]  # that its config asks for, the last one last
+    failed: str | None = None  # why it ended early in this call
 
 
 @dataclass(frozen=True)
@@ -42,27 +43,70 @@ class Checkpoint:
     evaluation: EvaluationFolder
 
 
-def gather_runs(
-    root: RunsRoot, recipe: Recipe, played: Sequence[Played]
-) -> tuple[list[RunFacts], list[Score], dict[str, Run]]:
-    """Facts and scores of every run, and the first seed's runs by arm."""
-    facts: list[RunFacts] = []
-    scores: list[Score] = []
-    first: dict[str, Run] = {}
+@dataclass
+class Gathered:
+    """What stands of a comparison."""
+
+    benchmark: str = ""
+    machine: str = ""
+    set_metrics: dict[str, dict[str, float]] = field(default_factory=dict)  # of the base and of checkpoints, by row
+    rows: tuple[Row, ...] = ()
+    runs: tuple[RunFacts, ...] = ()
+    scores: list[Score] = field(default_factory=list)
+    first: dict[str, Run] = field(default_factory=dict)  # of each arm the first run with a scored model
+
+    @property
+    def prompts(self) -> int:
+        return len({prompt for _, _, prompt, _, _ in self.scores})
+
+
+def gather(
+    root: RunsRoot, folder: Path, recipe: Recipe, played: Sequence[Played], checkpoints: Sequence[Checkpoint]
+) -> Gathered:
+    """Read every run and checkpoint of a comparison.
+
+    Args:
+        folder: of the comparison; an earlier page there knows why runs ended early.
+    """
+    found, known = Gathered(rows=tuple(rows_of(recipe, played))), _known_failures(folder)
+    facts = []
     for each in played:
-        if not root.run(each.run).record.exists():
-            facts.append(RunFacts(each.arm, each.seed, each.run, each.planned, each.settings, (), None, each.failed))
+        run = read_run(runs_root=root.path, run=each.run) if root.run(each.run).record.exists() else None
+        facts.append(_run_facts(recipe, each, run, known))
+        if run is not None and facts[-1].stages:
+            found.first.setdefault(each.arm, run)
+            found.scores += _scores_of(run, each, facts[-1].chosen)
+    found.runs = tuple(facts)
+    for run in list(found.first.values())[:1]:
+        found.benchmark, found.machine = run.key, _machine(run)
+        found.set_metrics[BASE] = _finite(run.stages[0].evaluation.set_metrics)
+    for checkpoint in checkpoints:
+        evaluation, row = read_evaluation(checkpoint.evaluation, root), f"{checkpoint.arm}/checkpoint"
+        found.set_metrics[row] = _finite(evaluation.set_metrics)
+        found.scores += [(row, seed, *values) for seed in recipe.seeds for values in _scores(evaluation)]
+    shown = {row.row for row in found.rows}
+    found.scores = sorted({score for score in found.scores if score[0] in shown})
+    return found
+
+
+def rows_of(recipe: Recipe, played: Sequence[Played]) -> list[Row]:
+    """Lines of the tables: the base, then arm by arm as the recipe has them; the last model is the config's last."""
+    stages = {each.arm: each.stages for each in played}
+    rows = [Row(BASE, BASE, BASE, BASE, "", last=True)]
+    for name, arm in recipe.arms.items():
+        if arm.checkpoint is not None:
+            rows.append(Row(f"{name}/checkpoint", name, "checkpoint", arm.label, "made elsewhere", last=True))
             continue
-        run = read_run(runs_root=root.path, run=each.run)
-        first.setdefault(each.arm, run)
-        stages = tuple(_stage_facts(run, stage) for stage in run.stages[1:] if stage.evaluation.folder is not None)
-        chosen = choose(run, recipe)
-        facts.append(RunFacts(each.arm, each.seed, each.run, each.planned, each.settings, stages, chosen, each.failed))
-        for stage in run.stages:
-            rows = [BASE if stage is run.stages[0] else f"{each.arm}/{stage.name}"]
-            rows += [f"{each.arm}/{CHOSEN}"] if stage.name == chosen else []
-            scores += [(row, each.seed, *rest) for rest in _scores(stage.evaluation) for row in rows]
-    return facts, sorted(set(scores)), first
+        *_, last = stages[name]
+        budget = "the measure of the budgets" if name == recipe.measure else str(recipe.budget_of(name))
+        shown = [last] if arm.rows == "last" else [stage for stage in stages[name] if stage != "sft"]
+        for stage in shown:
+            label = arm.label if arm.rows == "last" else f"{arm.label}, iteration {int(stage.rpartition('-')[2])}"
+            rows.append(Row(f"{name}/{stage}", name, stage, label, budget, last=stage == last))
+        if recipe.choose is not None and arm.rows == "all":
+            label = f"{arm.label}, chosen on {recipe.choose}"
+            rows.append(Row(f"{name}/{CHOSEN}", name, CHOSEN, label, budget, last=False))
+    return rows
 
 
 def choose(run: Run, recipe: Recipe) -> str | None:
@@ -88,40 +132,40 @@ def _choosing(stage: Stage, recipe: Recipe) -> dict[str, list[float]]:
     return {judge: list(values[judge].values()) for judge in recipe.average}
 
 
-def gather_checkpoints(root: RunsRoot, checkpoints: Sequence[Checkpoint], seeds: Sequence[int]) -> list[Score]:
-    """Scores of checkpoints: the same for every seed, as the pictures are."""
-    found: list[Score] = []
-    for checkpoint in checkpoints:
-        rest = list(_scores(read_evaluation(checkpoint.evaluation, root)))
-        found += [(f"{checkpoint.arm}/checkpoint", seed, *values) for seed in seeds for values in rest]
-    return found
+def _run_facts(recipe: Recipe, each: Played, run: Run | None, known: Mapping[str, str]) -> RunFacts:
+    stages = [stage for stage in run.stages[1:] if stage.evaluation.folder is not None] if run is not None else []
+    reached = [stage.name for stage in stages]
+    failed = None
+    if each.stages[-1] not in reached:
+        so_far = f"has come to {reached[-1]} so far" if reached else "not played yet"
+        failed = each.failed or known.get(each.run) or so_far
+    return RunFacts(
+        arm=each.arm,
+        seed=each.seed,
+        run=each.run,
+        planned=each.planned,
+        settings=each.settings,
+        stages=tuple(_stage_facts(run, stage) for stage in stages if run is not None),
+        chosen=choose(run, recipe) if run is not None and failed is None else None,
+        failed=failed,
+    )
 
 
-def rows_of(recipe: Recipe, runs: Mapping[str, Run]) -> list[Row]:
-    """Lines of the tables: the base, then arm by arm as the recipe has them.
-
-    The supervised model that arms share as their start is a line of its own, of the first arm that shows it.
-    """
-    rows = [Row(BASE, BASE, BASE, BASE, "", last=True)]
-    for name, arm in recipe.arms.items():
-        if arm.checkpoint is not None:
-            rows.append(Row(f"{name}/checkpoint", name, "checkpoint", arm.label, "made elsewhere", last=True))
-            continue
-        stages = [stage for stage in runs[name].stages[1:] if stage.evaluation.folder] if name in runs else []
-        shown = stages[-1:] if arm.rows == "last" else [s for s in stages if s.plays or s is stages[-1]]
-        budget = recipe.budget_of(name)
-        words = "the measure of the budgets" if name == recipe.measure else str(budget)
-        for stage in shown:
-            label = arm.label if arm.rows == "last" else f"{arm.label}, {_place(stage)}"
-            rows.append(Row(f"{name}/{stage.name}", name, stage.name, label, words, last=stage is stages[-1]))
-        if recipe.choose is not None and arm.rows == "all" and shown:
-            label = f"{arm.label}, chosen on {recipe.choose}"
-            rows.append(Row(f"{name}/{CHOSEN}", name, CHOSEN, label, words, last=False))
-    return rows
+def _known_failures(folder: Path) -> dict[str, str]:
+    """Why runs ended early, as an earlier call wrote it down."""
+    try:
+        runs = json.loads((folder / FACTS).read_text("utf-8"))["runs"]
+        return {run["run"]: run["failed"] for run in runs if run["failed"] and run["stages"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
-def _place(stage: Stage) -> str:
-    return f"iteration {int(stage.name.rpartition('-')[2])}" if stage.plays else stage.label
+def _scores_of(run: Run, each: Played, chosen: str | None) -> Iterator[Score]:
+    for stage in run.stages:
+        rows = [BASE if stage is run.stages[0] else f"{each.arm}/{stage.name}"]
+        rows += [f"{each.arm}/{CHOSEN}"] if stage.name == chosen else []
+        for values in _scores(stage.evaluation):
+            yield from ((row, each.seed, *values) for row in rows)
 
 
 def _scores(evaluation: Evaluation) -> Iterator[tuple[str, str, float]]:
@@ -136,8 +180,7 @@ def _scores(evaluation: Evaluation) -> Iterator[tuple[str, str, float]]:
 def _stage_facts(run: Run, stage: Stage) -> StageFacts:
     spent = {row["task"]: row for row in run.record.get("stage_seconds", []) if row["stage"] == stage.name}
     log = stage.training.log if stage.training else {}
-    checkpoint = _checkpoint(run, stage.name)
-    manifest = read_manifest(checkpoint) if checkpoint is not None else None
+    manifest = _manifest(run, stage.name)
     peak = None if manifest is None else manifest.environment.get("peak_bytes")
     return StageFacts(
         stage=stage.name,
@@ -147,15 +190,25 @@ def _stage_facts(run: Run, stage: Stage) -> StageFacts:
         train_seconds=float(spent.get("train", {}).get("device_seconds", 0.0)),
         sample_seconds=float(spent.get("sample", {}).get("device_seconds", 0.0)),
         peak_bytes=None if peak is None else int(peak),
-        set_metrics={k: float(v) for k, v in stage.evaluation.set_metrics.items() if math.isfinite(v)},
+        set_metrics=_finite(stage.evaluation.set_metrics),
         training={name: mean for name in _LOGGED if (mean := _mean_of_last(log.get(name, []))) is not None},
         held_out=_held_out(stage.training.held_out if stage.training else {}),
     )
 
 
-def _checkpoint(run: Run, name: str) -> Path | None:
+def _machine(run: Run) -> str:
+    """The device that trained a run's last model, as its manifest tells it."""
+    manifests = [manifest for stage in run.stages[1:] if (manifest := _manifest(run, stage.name)) is not None]
+    return str(manifests[-1].environment.get("device", "")) if manifests else ""
+
+
+def _manifest(run: Run, name: str) -> Manifest | None:
     raw = next(stage for stage in run.record["stages"] if stage["name"] == name)
-    return run.folder.root.path / raw["checkpoint"] if raw.get("checkpoint") else None
+    return read_manifest(run.folder.root.path / raw["checkpoint"]) if raw.get("checkpoint") else None
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if math.isfinite(value)}
 
 
 def _mean_of_last(values: Sequence[float | None]) -> float | None:
@@ -172,8 +225,3 @@ def _held_out(log: Mapping[str, Sequence[float]]) -> dict[str, float]:
         for step, timestep, error, start in zip(*columns, strict=True)
         if step == last and start
     }
-
-
-def base_of(run: RunFolder) -> str:
-    """Digest of the base model of a run."""
-    return str(read_record(run)["base"]["digest"])

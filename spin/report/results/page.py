@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from spin.core.layout import ComparisonFolder
 from spin.report.figures import count, listed
 from spin.report.markdown import bullets, escape
 from spin.report.results import tables
 from spin.report.results.claims import judge
-from spin.report.results.facts import FACTS, SCORES, Facts, read_facts
+from spin.report.results.facts import FACTS, SCORES, Facts, read_facts, replaced, write_facts, write_scores
+from spin.report.results.gathering import Gathered
 from spin.report.results.measured import MEASURED, measured_chapter
+from spin.report.results.pictures import write_pictures
 from spin.report.results.plots import drawings
 from spin.report.results.study import Study
 from spin.report.scoring import title
@@ -45,13 +48,24 @@ def chapter(study: Study, plots: Sequence[str] = (), notes: str = "") -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def write_chapter(folder: Path) -> Path:
+def write_results(folder: ComparisonFolder, facts: Facts, gathered: Gathered) -> Path:
+    """Write everything that a comparison has come to; the page's path."""
+    write_facts(folder.path, facts)
+    write_scores(folder.path, gathered.scores)
+    write_pictures(folder.pictures, gathered.first, facts.rows)
+    return write_chapter(folder)
+
+
+def write_chapter(folder: ComparisonFolder) -> Path:
     """Write results.md and the plots beside the files of one comparison."""
-    study = Study(folder)
-    made = write_plots(study, folder)
-    page = folder / "results.md"
-    page.write_text(chapter(study, _shown(made, Path())), "utf-8")
-    return page
+    study = Study(folder.path)
+    plots = drawings(study)
+    for plot in plots:
+        with replaced(folder.path / f"{plot.name}.svg") as draft:
+            draft.write_text(standalone(plot), "utf-8")
+    with replaced(folder.page) as draft:
+        draft.write_text(chapter(study, _shown(plots, Path())), "utf-8")
+    return folder.page
 
 
 def whole_page(folder: Path) -> dict[Path, str]:
@@ -91,28 +105,30 @@ def keep_facts(folder: Path, kept: Path) -> None:
         shutil.copyfile(folder / name, target / name)
 
 
-def write_plots(study: Study, folder: Path) -> list[Drawing]:
-    made = drawings(study)
-    for plot in made:
-        (folder / f"{plot.name}.svg").write_text(standalone(plot), "utf-8")
-    return made
-
-
 def _shown(plots: Sequence[Drawing], folder: Path) -> list[str]:
     return [f"![{escape(plot.heading)}]({(folder / f'{plot.name}.svg').as_posix()})" for plot in plots]
 
 
 def _setting(facts: Facts, study: Study) -> str:
     recipe, evaluation = facts.recipe, facts.evaluation
-    seeds = f"{len(recipe.seeds)} run seeds" if len(recipe.seeds) > 1 else f"one run seed ({recipe.seeds[0]})"
-    judges = listed([title(judge) for judge in study.averaged])
+    judges = listed([title(judge) for judge in study.averaged]) if study.averaged else "no judge"
     benchmark, _, protocol = facts.benchmark.rpartition(".")
     return (
-        f"{seeds}; {facts.prompts} prompts of `{benchmark}` (`{protocol}`), guidance {evaluation['guidance_scale']:g},"
-        f" {evaluation['num_inference_steps']} steps of {evaluation['scheduler']}; {count(facts.train_rows)} training"
-        f" images. The average is the mean of z-scores of {judges}, named in the recipe before a number existed; 0 is"
-        f" the base. Recipe `{recipe.name}`, code `{facts.code_version}`, {facts.machine}."
+        f"{_seeds(facts)}; {facts.prompts} prompts of `{benchmark}` (`{protocol}`), guidance"
+        f" {evaluation['guidance_scale']:g}, {evaluation['num_inference_steps']} steps of {evaluation['scheduler']};"
+        f" {count(facts.train_rows)} training images. The average is the mean of z-scores of {judges}, named in the"
+        f" recipe before a number existed; 0 is the base. Recipe `{recipe.name}`, code `{facts.code_version}`,"
+        f" {facts.machine}."
     )
+
+
+def _seeds(facts: Facts) -> str:
+    """How many run seeds the numbers are of."""
+    seeds = facts.recipe.seeds
+    whole = [seed for seed in seeds if all(run.failed is None for run in facts.runs if run.seed == seed)]
+    if len(whole) < len(seeds):
+        return f"**{len(whole)} of {len(seeds)} run seeds are played whole**"
+    return f"{len(seeds)} run seeds" if len(seeds) > 1 else f"one run seed ({seeds[0]})"
 
 
 def _claims(study: Study) -> str:
@@ -138,4 +154,4 @@ def _rivals(study: Study) -> list[str]:
 
 def _failed(facts: Facts) -> str:
     failed = [run for run in facts.runs if run.failed]
-    return bullets([f"`{run.run}` ended early: {escape(run.failed or '')}" for run in failed])
+    return bullets([f"`{run.run}`: {escape(run.failed or '')}" for run in failed])

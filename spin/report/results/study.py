@@ -10,19 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from spin.core.comparison import z_average
 from spin.core.plan import seed_of
-from spin.core.recipe import BASE, CHOSEN
+from spin.core.recipe import AVERAGE, BASE, CHOSEN
 from spin.core.statistics import Estimate, mean_interval
 from spin.report.results.facts import Facts, Row, RunFacts, StageFacts, read_facts, read_scores
 from spin.report.subjects import DENOISING, judges_of
 
-AVERAGE: Final = "average"  # of the recipe's judges, each in standard deviations of the base
 Floats = npt.NDArray[np.float64]
 
 
@@ -33,11 +31,7 @@ class Difference:
     estimate: Estimate
     by_seed: tuple[float, ...]
     prompts: int
-
-    @property
-    def agreeing(self) -> int:
-        """Seeds whose own difference has the sign of the whole."""
-        return sum(value * self.estimate.value > 0 for value in self.by_seed)
+    largest: float  # of any prompt and seed, without its sign
 
 
 @dataclass(frozen=True)
@@ -116,7 +110,9 @@ class Study:
         apart = mine - theirs
         seed = seed_of("comparison", row, other)
         estimate = mean_interval(apart.mean(axis=0), seed=seed)
-        return Difference(estimate, tuple(float(value) for value in apart.mean(axis=1)), len(prompts))
+        return Difference(
+            estimate, tuple(float(value) for value in apart.mean(axis=1)), len(prompts), float(np.abs(apart).max())
+        )
 
     def wins(self, row: str, other: str, metric: str) -> Estimate | None:
         """Share of (prompt, seed) won, a tie counting one half; bootstrap over prompts."""
@@ -129,8 +125,8 @@ class Study:
 
     def set_metric(self, row: Row, metric: str) -> tuple[float, float] | None:
         """A number of the whole set: mean over seeds and their standard deviation."""
-        if row.is_base:
-            value = self.facts.base_set_metrics.get(metric)
+        if row.row in self.facts.set_metrics:
+            value = self.facts.set_metrics[row.row].get(metric)
             return None if value is None else (value, 0.0)
         values = [s.set_metrics[metric] for s in self.stages(row) if metric in s.set_metrics]
         return _mean_sd(values)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from spin.core.recipe import BASE
+from spin.core.recipe import AVERAGE, BASE
 from spin.core.statistics import Estimate
 from spin.report.figures import NOTHING, count, difference, figures, level, number
 from spin.report.markdown import escape, table
 from spin.report.request import Column
 from spin.report.results.claims import column_of
 from spin.report.results.facts import Row, StageFacts
-from spin.report.results.study import AVERAGE, Study
+from spin.report.results.study import Study
 from spin.report.scoring import column_for
 from spin.report.subjects import DENOISING
 

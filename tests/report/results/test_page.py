@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from spin.core.layout import ComparisonFolder
 from spin.report.results.facts import FACTS, SCORES
 from spin.report.results.page import chapter, keep_facts, whole_page, write_chapter, write_whole_page
 from spin.report.results.study import Study
@@ -52,16 +53,18 @@ def test_a_chapter_has_the_claims_the_tables_and_the_cost(tmp_path: Path) -> Non
 def test_a_run_that_ended_early_is_told(tmp_path: Path) -> None:
     runs = facts().runs
     failed = (*runs[:-1], type(runs[-1])(**{**vars(runs[-1]), "failed": "loss is not finite"}))
-    assert "- `mine.spin.1` ended early: loss is not finite" in chapter(Study(write(tmp_path, runs=failed)))
+    text = chapter(Study(write(tmp_path, runs=failed)))
+    assert "- `mine.spin.1`: loss is not finite" in text
+    assert "**1 of 2 run seeds are played whole**" in text
 
 
 def test_one_comparison_is_a_page_of_its_own(tmp_path: Path) -> None:
-    page = write_chapter(write(tmp_path))
+    page = write_chapter(ComparisonFolder(write(tmp_path)))
     assert "(mine-progress.svg)" in page.read_text("utf-8")
 
 
 def test_only_what_the_page_needs_is_kept(tmp_path: Path) -> None:
     folder = write(tmp_path / "run")
-    write_chapter(folder)
+    write_chapter(ComparisonFolder(folder))
     keep_facts(folder, tmp_path / "kept")
     assert sorted(path.name for path in (tmp_path / "kept" / "mine").iterdir()) == [FACTS, SCORES]

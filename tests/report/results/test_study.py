@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from spin.report.results.study import AVERAGE, Study
+from spin.core.recipe import AVERAGE
+from spin.report.results.study import Study
 from tests.report.results.written import CHOSEN, ROWS, SCORES, write
 
 
@@ -55,15 +56,14 @@ def test_a_difference_is_paired_over_prompts_and_seeds(study: Study) -> None:
     # 20 for seed 0 and 10 for seed 1 on every prompt: the prompts agree, so the interval is a point
     assert (found.estimate.value, found.estimate.low, found.estimate.high) == (15.0, 15.0, 15.0)
     assert found.by_seed == (20.0, 10.0)
-    assert (found.agreeing, found.prompts) == (2, 4)
+    assert (found.largest, found.prompts) == (20.0, 4)
 
 
-def test_seeds_that_disagree_are_counted(study: Study) -> None:
+def test_every_seed_has_its_own_difference(study: Study) -> None:
     found = study.difference("spin/iteration-02", "sft/sft", "alignment")
     assert found is not None
     assert found.by_seed == (0.25, -0.25)
-    assert found.estimate.value == 0.0
-    assert found.agreeing == 0
+    assert (found.estimate.value, found.largest) == (0.0, 1.0)
 
 
 def test_a_row_against_itself_is_zero(study: Study) -> None:

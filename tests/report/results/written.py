@@ -20,7 +20,14 @@ RECIPE = {
     "claims": [
         {"says": "SPIN is above SFT.", "model": "spin", "over": "sft"},
         {"says": "The first iteration is above the base.", "model": "spin/iteration-01", "over": "base"},
-        {"says": "SPIN aligns no worse.", "model": "spin", "over": "sft", "on": "alignment", "wants": "not below"},
+        {
+            "says": "SPIN aligns no worse.",
+            "model": "spin",
+            "over": "sft",
+            "on": "alignment",
+            "wants": "not below",
+            "margin": 0.5,
+        },
         {"says": "Another arm is above SFT.", "model": "sft", "over": "spin", "on": "frechet"},
     ],
     "plots": [
@@ -89,7 +96,7 @@ def facts(**changed: object) -> Facts:
         "evaluation": {"guidance_scale": 3.0, "num_inference_steps": 20, "scheduler": "dpmsolver++"},
         "rates": {"pair": 2.0, "sampled_image": 6.0}, "rates_from": "recipe", "train_rows": 384, "prompts": 4,
         "code_version": "0.1.0+abc", "versions": {"torch": "2"}, "machine": "a CPU", "base_digest": "d" * 64,
-        "base_set_metrics": {"frechet": 9.0}, "rows": ROWS, "runs": tuple(runs),
+        "set_metrics": {"base": {"frechet": 9.0}}, "rows": ROWS, "runs": tuple(runs),
     }  # fmt: skip
     return Facts(**{**values, **changed})  # type: ignore[arg-type]
 
