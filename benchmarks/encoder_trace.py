@@ -29,7 +29,7 @@ from spin.diffusion.checkpoint import latent_scaling
 from spin.diffusion.latents import Latents as Encoded
 from spin.diffusion.latents import read_real
 from spin.report.results.measured import Measured, MeasuredColumn, MeasuredRow, measured_chapter, write_measured
-from spin.train.pairs import read_generated
+from spin.train.pairs import read_generated, read_shards
 
 Latents = Mapping[str, npt.NDArray[np.float32]]  # sample id -> flat latent
 FOLDS = 8
@@ -74,7 +74,8 @@ def main() -> None:
 def drawn(root: RunsRoot, run: str) -> Latents:
     """Latents of the opponent's images in iteration 1 by sample id, as training reads them."""
     scaling, shift = latent_scaling(base_of(root, run))
-    latents, index = read_generated(root.run(run).iteration(1), scaling=scaling, shift=shift)
+    tables = read_shards(root.run(run).iteration(1))
+    latents, index = read_generated(tables, scaling=scaling, shift=shift)
     return _picked(latents, {name: row for (name, draw), row in index.items() if draw == 0}, seed=0)
 
 

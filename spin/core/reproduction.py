@@ -65,6 +65,8 @@ def _data(old: RunFolder, new: RunFolder, before: Record, after: Record) -> Iter
         (first.latents, second.latents), (first.text, second.text), (first.held_out_images, second.held_out_images)
     ]  # fmt: skip
     yield _compare("data", "real latents", pairs, table_differences)
+    if (before["config"].get("train") or {}).get("losers") == "labelled":
+        yield _compare("data", "labelled losers", [(first.losers, second.losers)], table_differences)
 
 
 def _training(old: RunFolder, new: RunFolder, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Outcome]:

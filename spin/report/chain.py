@@ -6,7 +6,7 @@ a file is missing or damaged, or where what stands there now has another digest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -98,17 +98,15 @@ class Chain:
             return self.add(Link("real", "real latents", "", broken=("run.json names no cache",)))
         cache = RealCache(self.root.path / place)
         files = self._look(cache.latents, cache.text, cache.held_out_images)
-        base = (self.record.get("base") or {}).get("digest")
-        broken = [
-            line
-            for file in files
-            for line in (
-                *differing(f"{file.name} is of other data", file.identity.get("data"), self.record.get("data_digest")),
-                *differing(f"{file.name} was encoded by another model", file.identity.get("model"), base),
-            )
-        ]
         sources = (self.data(), self.model("base"))
-        return self.add(Link("real", "real latents", place, files[0].digest, sources, {}, files, tuple(broken)))
+        broken = self._encoded(files)
+        return self.add(Link("real", "real latents", place, files[0].digest, sources, {}, files, broken))
+
+    def losers(self) -> str:
+        """The data's own losers, encoded once: what a run with labelled losers plays against."""
+        file = self._artifacts.look(RealCache(self.root.path / str(self.record.get("real"))).losers)
+        sources, broken = (self.data(), self.model("base")), self._encoded((file,))
+        return self.add(Link("losers", "labelled losers", file.path, file.digest, sources, {}, (file,), broken))
 
     def model(self, name: str) -> str:
         """The weights of a stage."""
@@ -197,6 +195,9 @@ class Chain:
         if stage.get("samples"):
             sources.insert(len(opponent), self.samples(name))
             read["samples"] = self.links[f"samples {name}"].digest
+        if self._labelled(name):
+            sources.append(self.losers())
+            read["losers"] = self.links["losers"].digest
         broken = [
             *differing("run.json names another digest", file.digest, stage.get("digest")),
             *(() if opponent else (f"trained from {str(start)[:SHORT]}, which is no model of the run",)),
@@ -207,6 +208,23 @@ class Chain:
         label, digest = str(stage.get("label") or name), stage.get("digest")
         return self.add(
             Link(f"model {name}", "checkpoint", label, digest, tuple(sources), facts, (file,), tuple(broken))
+        )
+
+    def _labelled(self, name: str) -> bool:
+        """Whether a stage trained against the data's own losers."""
+        train = self.record["config"].get("train") or {}
+        return name.startswith("iteration-") and train.get("losers") == "labelled"
+
+    def _encoded(self, files: Iterable[Standing]) -> tuple[str, ...]:
+        """What of the cache is of other data than the run's, or of another encoder than its base model's."""
+        data, base = self.record.get("data_digest"), (self.record.get("base") or {}).get("digest")
+        return tuple(
+            line
+            for file in files
+            for line in (
+                *differing(f"{file.name} is of other data", file.identity.get("data"), data),
+                *differing(f"{file.name} was encoded by another model", file.identity.get("model"), base),
+            )
         )
 
     def _plan(self, stage: StageFolder) -> str:

@@ -12,6 +12,7 @@ from flows.requests import Requests
 from flows.status import print_status
 from spin.core.config import load_config
 from spin.core.layout import RealCache, RunsRoot
+from spin.report.lineage import lineage
 from tests.flows.conftest import play, tiny
 
 
@@ -32,6 +33,9 @@ def test_a_run_on_labelled_losers_samples_nothing_to_train_on(tmp_path: Path) ->
     assert (asked.losers, asked.start_digest) == (RealCache(past.prepared.real).losers, base["digest"])
     assert play(config) == "0 images sampled, 0 optimizer steps, 0 images scored"
     assert "DPO" in folder.report.read_text()
+    behind = lineage(folder, "DPO")
+    assert behind.problems == ()
+    assert "losers" in {link.id for link in behind.links}
 
 
 @pytest.mark.parametrize(("overrides", "asked"), [([], False), (["train.losers=labelled"], True)])
