@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 GRADIO := gradio gradio-client hf-gradio groovy safehttpx semantic-version tomlkit python-multipart pydub brotli
 RUN := env -u PYTHONPATH OMP_NUM_THREADS=1 $(BIN)
 
-.PHONY: install demo ui test test-slow test-live test-browser check results
+.PHONY: install demo ui test test-slow test-live test-browser check
 
 install: $(VENV)/installed  ## a virtual environment with the tested versions
 
@@ -40,12 +40,3 @@ check: install  ## style, types, import direction, container files
 	$(BIN)/mypy && $(BIN)/lint-imports
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec docker/compose.yaml
-
-RECIPES := baselines switch beta opponent objective guidance data-size loser-source rows  # sd15 needs your data and GPUs
-
-results: install  ## every experiment of docs/results.md again: hours; a second call goes on
-	for recipe in $(RECIPES); do $(RUN)/spin-diffusion compare $$recipe --keep docs/results || exit; done
-	$(RUN)/python -m benchmarks.encoder_trace
-	$(RUN)/python -m benchmarks.samplers
-	cp runs/baselines/pictures.png docs/baselines.png
-	$(RUN)/spin-diffusion results docs/results

@@ -1,7 +1,7 @@
 """Does the game turn on the encoder's trace? A linear probe on latents of the SAME images, straight and round-tripped.
 
     spin-diffusion compare loser-source
-    python -m benchmarks.encoder_trace --keep docs/results
+    python -m benchmarks.encoder_trace
 
 Both arms of the recipe draw the same images of the same model; one keeps the sampler's latents, the other decodes them
 to 8 bits and encodes them again. Where a probe tells the two apart, the encoder leaves a trace; real images have been
@@ -38,7 +38,7 @@ FOLDS = 8
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", default="runs")
-    parser.add_argument("--keep", type=Path, default=Path("docs/results"))
+    parser.add_argument("--keep", type=Path, default=Path("runs/results"))
     options = parser.parse_args()
     folder = options.keep / "encoder-trace"
     root = RunsRoot(Path(options.root).absolute())

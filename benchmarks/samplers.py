@@ -1,6 +1,6 @@
 """Which sampler draws best for its time? One model, one noise a prompt, every sampler against 200 steps of a reference.
 
-    python -m benchmarks.samplers --keep docs/results
+    python -m benchmarks.samplers
 
 Draws the validation prompts of the miniature with each sampler, lets the judges score the pictures, and measures how
 far each picture is from the one that 200 steps of DPM-Solver++ give from the same noise.
@@ -51,7 +51,7 @@ class Drawn:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", default="runs")
-    parser.add_argument("--keep", type=Path, default=Path("docs/results"))
+    parser.add_argument("--keep", type=Path, default=Path("runs/results"))
     options = parser.parse_args()
     root = RunsRoot(Path(options.root).absolute())
     prepare_environment(root.path)
