@@ -183,6 +183,7 @@ def test_what_is_appended_to_a_damaged_history_is_kept(root: RunsRoot) -> None:
     assert [root.nights.with_name(f"nights.damaged-{number}.parquet").read_bytes() for number in (1, 2)] == kept
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_changes_a_row_unseen(root: RunsRoot) -> None:
     """A bit of every third byte: the history reads as before, or it is damaged."""
     append_nights(root, [ONE, replace(ONE, metric="frechet", mean=87.5)])

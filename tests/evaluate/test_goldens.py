@@ -34,6 +34,7 @@ def test_the_packaged_folder_is_equal(capsys):
     assert all(line.endswith("allowed: equal") for line in lines[-5:])
 
 
+@pytest.mark.slow
 def test_a_score_past_its_tolerance_is_named_and_the_command_fails(tmp_path, capsys):
     shutil.copytree(FOLDER, tmp_path / "g")
 

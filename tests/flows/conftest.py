@@ -24,7 +24,7 @@ TINY = (
     "data.rows=24", "iterations=2", "sft.steps=3", "sft.batch_size=4", "train.steps=3", "train.batch_size=8",
     "train.micro_batch_size=8", "sampling.num_inference_steps=2", "sampling.batch_size=4", "sampling.shard_size=8",
     "evaluation.num_inference_steps=2", "evaluation.prompts=8", "evaluation.shard_size=5",
-    "evaluation.denoising_draws=1", "evaluation.diversity_prompts=0",
+    "evaluation.denoising_draws=1", "evaluation.diversity_prompts=0", "execution.report_page=false",
 )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def play(config: Config) -> str:
 @pytest.fixture(scope="session")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     root = tmp_path_factory.mktemp("runs") / "runs"
-    config = tiny(root)
+    config = tiny(root, "execution.report_page=true")
     return Played(root, config, play(config))
 
 

@@ -30,6 +30,7 @@ print(gc.isenabled(), *found)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["calm", "new_event_loop"])
 def test_garbage_is_found_by_a_thread_of_its_own_and_no_other(name: str) -> None:
     program = COLLECTED.format(name=name)

@@ -110,6 +110,7 @@ def test_an_evaluation_with_other_settings_leaves_the_runs_own_in_its_record(cop
     assert RunsRoot(root).run("tiny").record.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_scores_are_told_though_the_run_goes_on_meanwhile(copy: Callable[[], Played]) -> None:
     root = copy().root
     folder = RunsRoot(root).run("tiny")

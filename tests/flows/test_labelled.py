@@ -18,7 +18,14 @@ from tests.flows.conftest import play, tiny
 
 @pytest.mark.slow
 def test_a_run_on_labelled_losers_samples_nothing_to_train_on(tmp_path: Path) -> None:
-    config = tiny(tmp_path, "train.losers=labelled", "iterations=1", "sft.steps=0", "evaluation.prompts=4")
+    config = tiny(
+        tmp_path,
+        "train.losers=labelled",
+        "iterations=1",
+        "sft.steps=0",
+        "evaluation.prompts=4",
+        "execution.report_page=true",
+    )
     # evaluated: data, base, DPO = 3 x 4 scored, 2 x 4 made; nothing is made for the training
     assert play(config) == "8 images sampled, 3 optimizer steps, 12 images scored"
     past = PastRun.open(str(tmp_path), "tiny")

@@ -72,7 +72,7 @@ def test_a_lost_checkpoint_is_trained_again_to_the_same_weights(copy: Callable[[
 
 
 def test_a_changed_config_is_refused_with_the_field(played: Played) -> None:
-    with pytest.raises(ConfigError, match=r"train\.beta: 1000\.0 -> 2000\.0"):
+    with pytest.raises(ConfigError, match=r"train\.beta: 300\.0 -> 2000\.0"):
         play(tiny(played.root, "train.beta=2000"))
 
 
