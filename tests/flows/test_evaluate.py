@@ -63,6 +63,7 @@ def test_a_night_scores_the_newest_checkpoint_once(copy: Callable[[], Played]) -
     assert read_nights(RunsRoot(root)) == history
 
 
+@pytest.mark.slow
 def test_the_key_is_checkpoint_benchmark_and_settings(copy: Callable[[], Played]) -> None:
     root = copy().root
     evaluate(root, **NIGHTLY)

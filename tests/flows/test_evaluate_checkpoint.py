@@ -145,6 +145,7 @@ def test_a_file_of_bad_prompts_is_refused_with_file_and_row(tmp_path: Path) -> N
     assert "2 of 3" in line
 
 
+@pytest.mark.slow
 def test_benchmarks_of_a_run_are_written_into_its_record_and_its_report(copy: Any, prompts: Path) -> None:
     from flows.evaluate import evaluate
     from flows.report import report_run

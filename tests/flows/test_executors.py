@@ -56,6 +56,7 @@ def test_the_config_names_the_executor(played: Played) -> None:
     assert executor_of(workers, ["evaluation.prompts=4"]) == Workers(workers, ("evaluation.prompts=4",))
 
 
+@pytest.mark.slow
 def test_a_finished_run_orders_nothing_from_the_workers(copy: Callable[[], Played]) -> None:
     """There are none here: the first order would be refused."""
     run = copy()

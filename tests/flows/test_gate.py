@@ -51,6 +51,7 @@ def test_a_model_that_is_worse_is_gone_back_from(tmp_path: Path) -> None:
     assert "stopped" not in record
 
 
+@pytest.mark.slow
 def test_rules_that_do_not_all_hold_stop_the_run_and_the_best_that_they_saw_is_named(tmp_path: Path) -> None:
     """At a learning rate of 0 no judge can see a gain. What an earlier call played after the stop does not count."""
     still = ("sft.steps=0", "train.lr=0", "train.steps=1")

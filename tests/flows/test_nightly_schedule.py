@@ -86,6 +86,7 @@ def test_an_hour_that_a_zone_skips_is_moved_and_at_midnight_costs_a_night(
     assert list(nights.values()).count(2) == len(set(NIGHTS) - set(nights)) == doubled
 
 
+@pytest.mark.slow
 def test_no_zone_skips_or_repeats_the_hour_of_the_shipped_schedule_in_ten_years() -> None:
     cron = shipped().cron
     assert cron == "30 4 * * *"

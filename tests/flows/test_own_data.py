@@ -164,6 +164,7 @@ def test_a_judge_of_the_miniature_is_refused_before_anything_is_drawn(newcomer: 
     assert "leave `attributes` out" in line
 
 
+@pytest.mark.slow
 def test_eight_pictures_are_enough_for_a_run(newcomer: Newcomer) -> None:
     """One test row then: scores and loss, but no distance of sets."""
     export_digits(newcomer.folder / "few", 8)

@@ -58,6 +58,7 @@ def test_evaluate_reads_what_stands_and_scores_only_new_settings(played: Played)
     assert {"alignment", "aesthetic", "attributes", "frechet_clean", "denoising"} <= set(fresh[1].means)
 
 
+@pytest.mark.slow
 def test_means_are_over_all_shards(played: Played) -> None:
     from flows.evaluate import evaluate
 
