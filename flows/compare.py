@@ -27,7 +27,7 @@ from spin.core.config_identity import config_to_json
 from spin.core.environment import code_version, versions
 from spin.core.errors import ConfigError, TrainingError
 from spin.core.layout import EvaluationFolder
-from spin.core.recipe_file import load_recipe, stages_of
+from spin.core.recipe_file import load_recipe
 from spin.report.results.facts import Facts
 from spin.report.results.gathering import Checkpoint, Played, gather
 from spin.report.results.page import write_results
@@ -161,6 +161,5 @@ def _played(game: Game, planned: Planned) -> Played:
     arm = game.source.recipe.arms[planned.arm]
     counted = {"images": float(planned.images), "sampled": float(planned.sampled), "time": planned.time}
     settings = {**arm.settings, "solved": list(planned.solved)}
-    config = planned.config
-    name, stages = config.run.name, tuple(stages_of(config))
-    return Played(planned.arm, planned.seed, name, counted, settings, stages, game.failed.get(name))
+    config, name = planned.config, planned.config.run.name
+    return Played(planned.arm, planned.seed, name, counted, settings, config.stages, game.failed.get(name))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.table import Table
 
@@ -41,7 +40,7 @@ def forecast_comparison(source: Source, *, root: str) -> list[ArmForecast]:
     rates, _ = rates_of(source, requests.root.comparison(source.recipe.name), config, base)
     probe = measured(config, base, find_device(config.execution.device))
     plans = plan_arms(source, rates, train_rows(requests), root)
-    return list(_arms(source, plans, probe.sft_image, probe.evaluated_image))
+    return list(_arms(source, plans, probe.sft_image, evaluated_pictures(config) * probe.evaluated_image))
 
 
 def print_comparison(found: Sequence[ArmForecast], source: Source) -> None:
@@ -59,12 +58,13 @@ def print_comparison(found: Sequence[ArmForecast], source: Source) -> None:
     console.print(f"{total / 3600:.2f} {unit} hours, probed with one batch of each kind", highlight=False)
 
 
-def _arms(source: Source, plans: Sequence[Planned], image: float, picture: float) -> Iterator[ArmForecast]:
+def _arms(source: Source, plans: Sequence[Planned], image: float, evaluation: float) -> Iterator[ArmForecast]:
+    """Each arm in turn; seconds of one supervised image, and of the evaluation that all models share."""
     starts: set[str] = set()
     for name in source.recipe.arms:
         mine = [planned for planned in plans if planned.arm == name]
         if not mine:
-            yield ArmForecast(name, "made elsewhere", "", 0, 0, evaluated_pictures_of(source) * picture, False)
+            yield ArmForecast(name, "made elsewhere", "", 0, 0, evaluation, False)
             continue
         config, seeds = mine[0].config, len(mine)
         start = json.dumps([config.sft.model_dump(), config.data.model_dump()], sort_keys=True, default=str)
@@ -72,15 +72,10 @@ def _arms(source: Source, plans: Sequence[Planned], image: float, picture: float
         starts.add(start)
         models = config.iterations + bool(config.sft.steps and not shared)
         start_cost = config.sft.steps * config.sft.batch_size if shared else 0
-        seconds = seeds * ((mine[0].time - start_cost) * image + models * evaluated_pictures(config) * picture)
+        seconds = seeds * ((mine[0].time - start_cost) * image + models * evaluation)
         yield ArmForecast(
             name, _budget(source, name), _steps(mine[0]), mine[0].images, mine[0].sampled, seconds, shared
         )
-
-
-def evaluated_pictures_of(source: Source) -> int:
-    """Pictures of a model that is only scored."""
-    return evaluated_pictures(source.config_of(source.recipe.measure, seed=source.recipe.seeds[0], root=str(Path())))
 
 
 def _budget(source: Source, arm: str) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 
 from flows.asking import HELD_OUT, Asked
-from flows.entering import check_run, check_sources, only_one
+from flows.entering import check_run, check_sources, locked, only_one
 from flows.requests import Requests, ask_once
 from flows.spin_diffusion import prepare_run
 from spin.core.budgets import check_equal, solved_steps, spent, steps_key
@@ -23,6 +22,7 @@ from spin.core.layout import ComparisonFolder, RunsRoot
 from spin.core.leaks import held_out_captions, refuse_leaks, training_captions
 from spin.core.recipe import Rates
 from spin.core.recipe_file import Source
+from spin.core.record import OtherRun, other_run
 from spin.prepare.request import PrepareResult
 from tasks.launching import device_of, find_device
 from tasks.preparing import find_base
@@ -87,8 +87,8 @@ def open_game(source: Source, root: str) -> Game:
         state, _ = prepare_run(requests)
         names = config.evaluation.benchmarks
         asked = tuple(ask_once(requests, state.record, name, lambda: state.prepared) for name in names)
+    trained = set(training_captions(state.prepared.prompts))
     for each in asked:
-        trained = training_captions(state.prepared.prompts)
         refuse_leaks(trained, _prompts_of(each, state.prepared), benchmark=each.benchmark)
     rates, origin = rates_of(source, requests.root.comparison(recipe.name), config, base)
     return Game(source, requests.root, state.prepared, asked, requests, state.record, base, rates, origin)
@@ -134,13 +134,8 @@ def check_arms(source: Source, plans: Iterable[Planned]) -> None:
 @contextmanager
 def one_at_a_time(folder: ComparisonFolder) -> Iterator[None]:
     """Hold the comparison's lock; another process that plays other seeds is waited for."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    with (folder.path / ".lock").open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            console.print(f"waiting for another process in {folder.path}", markup=False)
-            fcntl.flock(stream, fcntl.LOCK_EX)
+    told = lambda: console.print(f"waiting for another process in {folder.path}", markup=False)  # noqa: E731
+    with locked(folder.path, otherwise=told):
         yield
 
 
@@ -198,13 +193,10 @@ def _check(source: Source, config: Config) -> None:
     """A run's own refusal names a way out that a recipe does not have."""
     try:
         check_run(config)
-    except ConfigError as error:
-        told = str(error).splitlines()
-        kept = [line for line in told if "--set run.name" not in line]
-        if len(kept) == len(told):
-            raise
+    except OtherRun as error:
         way = "give the recipe another name, or take another --root"
-        raise source.problem(("name",), "\n".join([*kept, f"  {way}"])) from None
+        told = other_run(config.run.name, error.changes, way=way)
+        raise source.problem(("name",), f"{error.where}: {told}") from None
 
 
 def _refuse_name_of_run(root: RunsRoot, name: str) -> None:
@@ -212,7 +204,7 @@ def _refuse_name_of_run(root: RunsRoot, name: str) -> None:
         raise ConfigError(f"a run has the name {name!r}", where=str(root.path), fix="give the recipe another name")
 
 
-def _prompts_of(asked: Asked, prepared: PrepareResult) -> Sequence[str] | Iterable[str]:
+def _prompts_of(asked: Asked, prepared: PrepareResult) -> Iterable[str]:
     if asked.prompts is None:
         assert asked.benchmark in HELD_OUT
         return held_out_captions(prepared.prompts, asked.benchmark)

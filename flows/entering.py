@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -28,14 +28,27 @@ class BusyRun(ConfigError):
 @contextmanager
 def only_one(folder: RunFolder) -> Iterator[None]:
     """Hold the run's lock while the block runs: two commands on one run would undo each other's work."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    with (folder.path / ".lock").open("a") as stream:
+    busy = BusyRun(f"run {folder.path.name!r} is being worked on by another process", fix="wait for it, or end it")
+    with locked(folder.path, otherwise=lambda: busy):
+        yield
+
+
+@contextmanager
+def locked(folder: Path, *, otherwise: Callable[[], ConfigError | None]) -> Iterator[None]:
+    """Hold a folder's lock while the block runs.
+
+    Args:
+        otherwise: asked where another process holds it: the refusal, or None to wait.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BusyRun(
-                f"run {folder.path.name!r} is being worked on by another process", fix="wait for it, or end it"
-            ) from None
+            refusal = otherwise()
+            if refusal is not None:
+                raise refusal from None
+            fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 

@@ -27,7 +27,7 @@ from spin.core.environment import code_version
 from spin.core.errors import ConfigError
 from spin.core.layout import EvaluationFolder, RunsRoot
 from spin.core.plan import identity_hash
-from spin.core.record import COMPARISON, Record, note_evaluation, open_record, relative, write_record
+from spin.core.record import COMPARISON, OtherRun, Record, note_evaluation, open_record, relative, write_record
 from spin.report.request import ReportRequest, ReportResult
 from tasks.launching import device_of
 from tasks.preparing import find_base
@@ -154,11 +154,10 @@ def _name(models: Sequence[Model], wanted: dict[str, Any]) -> str:
 def _open(requests: Requests) -> Record:
     try:
         return open_record(requests.folder, requests.config)
-    except ConfigError as error:
-        lines = [line for line in str(error).splitlines() if "--set run.name" not in line]
+    except OtherRun as error:
         raise ConfigError(
             f"comparison {requests.config.run.name!r} stands with other checkpoints, settings or code:"
-            f" {'; '.join(line.strip() for line in lines[1:])}", fix="choose another --name",
+            f" {'; '.join(error.changes)}", fix="choose another --name",
         ) from None  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from flows.requests import Requests
+from spin.core.budgets import sampled_images
 from spin.core.config import Config
 from spin.core.plan import shard_count
 from spin.core.planning import count_train_rows
@@ -115,15 +116,6 @@ def _lines(config: Config, rows: int | None, rates: Rates) -> list[Line]:
         lines.append(Line(name, "train", pairs, pairs * config.train.timesteps_per_pair * rates.pair))
         lines.append(Line(name, "evaluate", pictures, pictures * rates.evaluated_image))
     return lines
-
-
-def sampled_images(config: Config, pairs: int, rows: int | None) -> int:
-    """Images that an iteration of `pairs` readings draws of its opponent."""
-    if config.train.losers == "labelled":
-        return 0
-    if rows is None:
-        return pairs
-    return rows * config.sampling.draws if config.sampling.rows == "all" else min(pairs, rows * config.sampling.draws)
 
 
 def _disk_bytes(config: Config, lines: list[Line], rates: Rates) -> int:

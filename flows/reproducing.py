@@ -17,7 +17,7 @@ from spin.core.config_rules import check_run_name
 from spin.core.environment import code_version
 from spin.core.errors import ConfigError
 from spin.core.layout import RunsRoot
-from spin.core.record import COMPARISON, Record, read_record, recorded_config
+from spin.core.record import Record, read_run_record, recorded_config
 from spin.core.reproduction import Outcome, first_beyond
 from tasks.showing import console
 
@@ -27,9 +27,7 @@ def reproduce(
 ) -> bool:
     """Rerun a run or a sample of it, and tell; true where nothing differs by more than `tolerance`."""
     folder = RunsRoot(root.absolute()).run(run)
-    record = read_record(folder)
-    if record.get("kind") == COMPARISON:
-        raise ConfigError("compares models that no run here has made", where=run, fix="name a run")
+    record = read_run_record(folder)
     refuse_unfinished(record, recorded_config(folder))
     notes = refuse_other_code(record, any_code=any_code)
     if notes and stage is not None and not sample:
@@ -59,9 +57,8 @@ def reproduce(
 def refuse_unfinished(record: Record, config: Config) -> None:
     """Only a whole run can be compared."""
     done = {stage["name"] for stage in record["stages"] if stage.get("digest") and stage.get("evaluation")}
-    wanted = ["base", *(["sft"] if config.sft.steps else [])]
-    if not record.get("stopped"):
-        wanted += [f"iteration-{number:02d}" for number in range(1, config.iterations + 1)]
+    stopped = record.get("stopped") is not None  # by the gate: after which iteration, it decided
+    wanted = ["base", *(name for name in config.stages if name == "sft" or not stopped)]
     missing = [name for name in wanted if name not in done]
     if missing:
         raise ConfigError(f"run {record['run']!r} is not finished: it has no {', '.join(missing)}", fix="finish it")

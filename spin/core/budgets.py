@@ -49,13 +49,13 @@ def spent(config: Config, rates: Rates, *, rows: int | None) -> Spent:
     drawn = sampling.num_inference_steps / _SOLVER_STEPS * (2 if sampling.guidance_scale > 1 else 1)
     for number in range(1, config.iterations + 1):
         pairs = train.at(number).steps * train.batch_size
-        wanted = _sampled(config, pairs, rows)
+        wanted = sampled_images(config, pairs, rows)
         images, sampled = images + pairs, sampled + wanted
         time += pairs * train.timesteps_per_pair * pair + wanted * drawn * rates.sampled_image
     return Spent(images, sampled, time)
 
 
-def _sampled(config: Config, pairs: int, rows: int | None) -> int:
+def sampled_images(config: Config, pairs: int, rows: int | None) -> int:
     """Images that the opponent draws for an iteration of `pairs` readings."""
     if config.train.losers == "labelled":
         return 0

@@ -21,7 +21,9 @@ from spin.core.config_file import (
     Layer,
     Position,
     Problem,
+    in_lines,
     key_text,
+    nearest_place,
     parse_value,
     read_config_file,
     read_config_text,
@@ -117,7 +119,7 @@ class _Stack:
             new += [self._problem(path, message, rule=True) for path, message in broken_rules(self._values)]
             found += [problem for problem in new if problem.key not in refused]
         if found or config is None:
-            raise ConfigError(_in_lines(found))
+            raise ConfigError(in_lines(found))
         return config
 
     def _merge(self, old: dict[str, Any], new: Mapping[str, Any], path: KeyPath) -> list[tuple[KeyPath, str]]:
@@ -144,8 +146,7 @@ class _Stack:
         partner = self._positions.get(_PARTNERS.get(path, path)) if rule else None
         if partner is not None and (own is None or partner.layer > own.layer):
             own = partner  # the newer of two values that do not fit is the one to mend
-        above = [place for end in range(len(path), -1, -1) if (place := self._positions.get(path[:end]))]
-        position = own or (above[0] if above else Position(0, 0, 0, "config"))
+        position = own or nearest_place(self._positions, path) or Position(0, 0, 0, "config")
         return Problem(position, key_text(path), message)
 
 
@@ -214,7 +215,3 @@ def _read_overrides(overrides: Sequence[str], *, after: int) -> tuple[list[Layer
             except ConfigError as error:
                 problems.append(Problem(place, "", error.message))
     return layers, problems
-
-
-def _in_lines(problems: list[Problem]) -> str:
-    return "\n".join(dict.fromkeys(map(str, sorted(problems, key=lambda problem: problem.position))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -59,6 +59,17 @@ class Layer:
     positions: dict[KeyPath, Position] = field(default_factory=dict)  # of values
     key_positions: dict[KeyPath, Position] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+
+
+def nearest_place(positions: Mapping[KeyPath, Position], path: KeyPath) -> Position | None:
+    """Where a key stands, or else the nearest one above it that was written; None where none was."""
+    above = (positions.get(path[:end]) for end in range(len(path), -1, -1))
+    return next((place for place in above if place is not None), None)
+
+
+def in_lines(problems: Iterable[Problem]) -> str:
+    """One line for each problem, in the order they were written."""
+    return "\n".join(dict.fromkeys(map(str, sorted(problems, key=lambda problem: problem.position))))
 
 
 def key_text(path: KeyPath) -> str:

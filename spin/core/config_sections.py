@@ -29,6 +29,7 @@ from spin.core.config_setting import (
     setting,
 )
 from spin.core.config_training import SftConfig, TrainConfig
+from spin.core.layout import iteration_name
 
 
 class RunConfig(Section):
@@ -211,6 +212,12 @@ class Config(Section):
     gate: GateConfig = Field(default_factory=GateConfig)
     nightly: NightlyConfig = Field(default_factory=NightlyConfig)
     notification: NotificationConfig = Field(default_factory=NotificationConfig)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the models that a run makes, in their order."""
+        rounds = (iteration_name(number) for number in range(1, self.iterations + 1))
+        return (*(("sft",) if self.sft.steps else ()), *rounds)
 
     @model_validator(mode="after")
     def _rules_hold(self) -> Self:

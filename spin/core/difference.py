@@ -20,6 +20,7 @@ from spin.core.errors import ArtifactError
 from spin.core.schema import IMAGE_TYPE, read_table, read_tensors
 
 APART: Final = math.inf
+TOLD: Final = float(np.finfo(np.float32).max)  # the most that a room's answer tells: JSON has no infinity and no NaN
 Differences = Mapping[str, float]  # by column or tensor; what is equal is not in it
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import psutil
 
-from spin.core.errors import SpinError
+from spin.core.errors import ArtifactError, SpinError
 
 _PROBE_BYTES: Final = 1 << 16
 
@@ -22,6 +22,24 @@ _PROBE_BYTES: Final = 1 << 16
 def draft_path(artifact: Path) -> Path:
     """Beside the artifact, so that a link can put it under its name; one for each process."""
     return artifact.with_name(f".{artifact.name}.tmp-{socket.gethostname()}-{os.getpid()}")
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put a file in one step: a reader sees the old one or the new one, never a part."""
+    temporary = draft_path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = f"cannot write: {error.strerror or error}"
+        raise ArtifactError(reason, where=str(path), fix="free space or rights") from error
 
 
 def fill(draft: Path, write: Callable[[Path], None]) -> None:

@@ -98,6 +98,12 @@ def class_in(environment: Mapping[str, object]) -> dict[str, object]:
     return {name: environment[name] for name in _CLASS if name in environment}
 
 
+def other_class(here: Mapping[str, object], made: Mapping[str, object]) -> str:
+    """Why bits may differ, in a few words; empty where both are of one class."""
+    others = class_differences(here, made)
+    return f"made where bits are others ({', '.join(others)})" if others else ""
+
+
 def class_differences(here: Mapping[str, object], made: Mapping[str, object]) -> list[str]:
     """What makes two classes of equal bits two, in a few words each: `torch: 2.11.0 -> 2.13.0`."""
     names = [name for name in _CLASS if name in here and made.get(name) != here[name]]

@@ -17,12 +17,21 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from spin.core.config import Config, load_config
-from spin.core.config_file import KeyPath, Layer, Position, Problem, key_text, read_config_file, read_config_text
+from spin.core.config_file import (
+    KeyPath,
+    Layer,
+    Position,
+    Problem,
+    in_lines,
+    key_text,
+    nearest_place,
+    read_config_file,
+    read_config_text,
+)
 from spin.core.config_messages import did_you_mean, problems_of
 from spin.core.config_rules import scorers_of
 from spin.core.config_setting import Section
 from spin.core.errors import ConfigError
-from spin.core.layout import iteration_name
 from spin.core.recipe import AVERAGE, BASE, CHOSEN, Arm, Budget, Claim, Plot, Rates, Recipe
 
 _OPEN: Final = ("execution.", "data.", "model.base")  # keys that may be set beside a recipe, for all arms alike
@@ -99,8 +108,7 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Source:
     if recipe is not None:
         problems += _unknown_names(recipe, layer)
     if problems or recipe is None:
-        lines = (str(problem) for problem in sorted(problems, key=lambda problem: problem.position))
-        raise ConfigError("\n".join(dict.fromkeys(lines)))
+        raise ConfigError(in_lines(problems))
     beside = folder / recipe.config if folder is not None else None
     config = beside if beside is not None and beside.is_file() else recipe.config
     read = Source(recipe, layer, config, tuple(overrides))
@@ -155,8 +163,7 @@ def _below(layer: Layer, path: KeyPath, index: int) -> Layer:
 
 
 def _problem(layer: Layer, path: KeyPath, message: str) -> Problem:
-    places = [place for end in range(len(path), -1, -1) if (place := layer.positions.get(path[:end]))]
-    position = layer.key_positions.get(path) or (places[0] if places else Position(0, 0, 0, layer.label))
+    position = layer.key_positions.get(path) or nearest_place(layer.positions, path) or Position(0, 0, 0, layer.label)
     return Problem(position, key_text(path), message)
 
 
@@ -230,15 +237,10 @@ def _check_claims(source: Source, configs: Mapping[str, Config]) -> None:
     for number, claim in enumerate(recipe.claims):
         for key in ("model", "over"):
             arm, _, stage = getattr(claim, key).partition("/")
-            known = [*stages_of(configs[arm]), *([CHOSEN] if recipe.choose else [])] if arm in configs else []
+            known = [*configs[arm].stages, *([CHOSEN] if recipe.choose else [])] if arm in configs else []
             if stage and stage not in known:
                 message = f"{arm!r} has no model {stage[:40]!r}; its models: {', '.join(known) or 'one'}"
                 raise source.problem(("claims", number, key), message)
-
-
-def stages_of(config: Config) -> list[str]:
-    """Names of the models that a run makes."""
-    return ["sft"] * bool(config.sft.steps) + [iteration_name(n) for n in range(1, config.iterations + 1)]
 
 
 def _refuse_shared_keys(source: Source, arm: str) -> None:

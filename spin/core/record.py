@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,19 @@ Record = dict[str, Any]
 log = logging.getLogger(__name__)
 COMPARISON: Final = "comparison"  # the kind of a record that compares models which no run of ours has made
 _FIELDS: Final = frozenset({"run", "config", "config_hash", "seed", "versions", "code_version", "stages"})
+
+
+class OtherRun(ConfigError):
+    """A run of this name stands with another config, or was made by other code; `changes` has a line for each."""
+
+    def __init__(self, message: str, *, changes: Sequence[str] = (), where: str | None = None) -> None:
+        super().__init__(message, where=where)
+        self.changes = tuple(changes)
+
+
+def other_run(run: str, changes: Sequence[str], *, way: str) -> str:
+    """What is said of such a run, and the way out of whoever asks."""
+    return "\n".join((f"run {run!r} exists with another config or code:", *(f"  {line}" for line in (*changes, way))))
 
 
 def open_record(folder: RunFolder, config: Config) -> Record:
@@ -38,12 +52,16 @@ def open_record(folder: RunFolder, config: Config) -> Record:
     if record["code_version"] != code_version():
         changes.append(f"code_version: {record['code_version']} -> {code_version()}")
     if changes:
-        lines = "\n".join(f"  {change}" for change in changes)
-        raise ConfigError(
-            f"run {config.run.name!r} exists with another config or code:\n{lines}\n"
-            "  keep the old values, or start a new run with --set run.name=NAME",
-            where=str(folder.record),
-        )
+        way = "keep the old values, or start a new run with --set run.name=NAME"
+        raise OtherRun(other_run(config.run.name, changes, way=way), changes=changes, where=str(folder.record))
+    return record
+
+
+def read_run_record(folder: RunFolder) -> Record:
+    """The record of a run; a comparison of other people's models is none."""
+    record = read_record(folder)
+    if record.get("kind") == COMPARISON:
+        raise ConfigError("compares models that no run here has made", where=folder.path.name, fix="name a run")
     return record
 
 

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Any
 
-import numpy as np
-
 from spin.core.config_rules import DIVERSITY
-from spin.core.difference import picture_difference
-from spin.core.environment import bit_class, class_differences
+from spin.core.difference import TOLD, picture_difference
+from spin.core.environment import bit_class, other_class
 from spin.core.layout import EvaluationFolder
 from spin.core.plan import identity_hash
 from spin.core.progress import Progress
@@ -23,7 +21,6 @@ from spin.evaluate.scoring import score_pictures
 from spin.evaluate.shards import evaluation_folder, prompts_in_shard
 from spin.evaluate.subject import resident_subject
 
-_LARGEST = float(np.finfo(np.float32).max)  # the answer travels as JSON, which has no infinity
 Key = tuple[str, int]  # prompt id, draw
 
 
@@ -54,8 +51,8 @@ def check_pictures(request: EvaluateRequest, prompts: Sequence[Prompt], progress
     return Checked(
         pictures=len(chosen),
         differing=len(apart),
-        largest_pixel_difference=min(_LARGEST, max(pixels.values())),
-        largest_score_difference=min(_LARGEST, max(scores.values())),
+        largest_pixel_difference=min(TOLD, max(pixels.values())),
+        largest_score_difference=min(TOLD, max(scores.values())),
         notes=_other_class(request, folder, shards[0]),
     )
 
@@ -99,7 +96,7 @@ def _scores_apart(
     for prompt, draw, scorer in {*before, *now}:
         if (prompt, draw) in found and scorer != DIVERSITY:
             old, new = before.get((prompt, draw, scorer)), now.get((prompt, draw, scorer))
-            apart = _LARGEST if old is None or new is None else abs(old - new)
+            apart = TOLD if old is None or new is None else abs(old - new)
             found[prompt, draw] = max(found[prompt, draw], apart)
     return found
 
@@ -108,8 +105,8 @@ def _other_class(request: EvaluateRequest, folder: EvaluationFolder, shard: int)
     here = bit_class(
         device=request.device, dtype=request.dtype, batch_size=request.batch_size, threads=request.threads
     )  # fmt: skip
-    others = class_differences(here, verify(folder.images(shard)).environment)
-    return (f"made where bits are others ({', '.join(others)})",) if others else ()
+    note = other_class(here, verify(folder.images(shard)).environment)
+    return (note,) if note else ()
 
 
 def _key(picture: Picture) -> Key:

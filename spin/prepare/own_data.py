@@ -26,6 +26,7 @@ MINIMUM_ROWS: Final = 8  # with fewer there is no held-out part worth the name
 OwnSource = Literal["imagefolder", "parquet"]
 Candidates = Callable[[], Iterator[Candidate]]
 ReadAgain = Callable[[Candidate, Row, int], Pixels]
+Again = Callable[[Candidate, Row], tuple[bytes, bool]]
 
 
 def read_own_data(
@@ -59,8 +60,8 @@ def read_own_data(
     splits = split_rows(list(good), held_out_share=held_out_share)
     rows = [Row(name, good[name][0], splits[name], *good[name][1:]) for name in sorted(good)]
     winners, losers = (
-        partial(_pictures, path, candidates, rows, partial(read, path, max_image_pixels))
-        for read in (_read_again, _read_loser_again)
+        partial(_pictures, path, candidates, rows, partial(_read_again, path, max_image_pixels, again))
+        for again in (_winner, _loser)
     )
     return TargetData(rows, rejections, winners, losers if loser_column is not None else None)
 
@@ -107,25 +108,27 @@ def _pictures(
     raise _changed(path, next(iter(wanted)))
 
 
-def _read_again(path: Path, max_image_pixels: int, candidate: Candidate, row: Row, size: int) -> Pixels:
+def _read_again(path: Path, max_image_pixels: int, again: Again, candidate: Candidate, row: Row, size: int) -> Pixels:
     try:
-        content = candidate.read()
-        if sample_id(content, clean_caption(candidate.caption)) != row.sample_id:
+        content, same = again(candidate, row)
+        if not same:
             raise _changed(path, row.origin)
         return fit(decode(content, max_image_pixels=max_image_pixels), size)
     except Rejected as error:
         raise _changed(path, row.origin) from error
 
 
-def _read_loser_again(path: Path, max_image_pixels: int, candidate: Candidate, row: Row, size: int) -> Pixels:
+def _winner(candidate: Candidate, row: Row) -> tuple[bytes, bool]:
+    """A row's picture, and whether it is the one that was judged."""
+    content = candidate.read()
+    return content, sample_id(content, clean_caption(candidate.caption)) == row.sample_id
+
+
+def _loser(candidate: Candidate, row: Row) -> tuple[bytes, bool]:
+    """The same of the picture that it was preferred to."""
     assert candidate.read_loser is not None
-    try:
-        content = candidate.read_loser()
-        if hashlib.sha256(content).hexdigest() != row.loser:
-            raise _changed(path, row.origin)
-        return fit(decode(content, max_image_pixels=max_image_pixels), size)
-    except Rejected as error:
-        raise _changed(path, row.origin) from error
+    content = candidate.read_loser()
+    return content, hashlib.sha256(content).hexdigest() == row.loser
 
 
 def _changed(path: Path, origin: str) -> DataError:

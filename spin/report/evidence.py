@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from spin.core.gate import Evidence, opposite
 from spin.core.statistics import Estimate
@@ -11,12 +12,17 @@ from spin.report.request import ScoreRow
 from spin.report.scoring import convergence
 
 
+def gate_benchmark(record: Mapping[str, Any]) -> str | None:
+    """The prompts that a run's gate decides by; None where it is off."""
+    gate = (record.get("config") or {}).get("gate") or {}
+    return None if gate.get("mode", "off") == "off" else str(gate.get("benchmark"))
+
+
 def seen_by_gate(run: Run) -> Run:
     """The run on the prompts that its gate decides by; as it is where the gate is off, or nobody scored them yet."""
-    gate = (run.record.get("config") or {}).get("gate") or {}
-    if gate.get("mode", "off") == "off":
+    name = gate_benchmark(run.record)
+    if name is None:
         return run
-    name = str(gate.get("benchmark"))
     keys = (key for key in (run.key, *run.further) if key.rpartition(".")[0] == name)
     key = next(keys, run.key)
     return run if key == run.key else run.on(key)

@@ -34,12 +34,13 @@ class Export:
 
 def exports(run: Run, boards: Sequence[Board], costs: Sequence[Cost], drawings: Iterable[Drawing]) -> list[Export]:
     """Tables first: evaluation by evaluation, then those of the run."""
+    votes = tallies(run)
     of_run = (
         ("convergence", ("model", "opponent", "opponent's loss", *_INTERVAL), list(_convergence(run))),
         ("time", ("stage", "work", "seconds", "images"), [_spent(row) for row in time_spent(run)]),
         ("costs", _COSTS, [_cost(row) for row in costs]),
-        ("votes", _VOTES, [_vote(row) for row in tallies(run)]),
-        ("agreement", _AGREEMENT, [line for row in tallies(run) for line in _agreement(row)]),
+        ("votes", _VOTES, [_vote(row) for row in votes]),
+        ("agreement", _AGREEMENT, [line for row in votes for line in _agreement(row)]),
     )
     tables = [export for board in boards for export in _tables(board)]
     tables += [Export(f"tables/{name}.csv", name, _csv(header, rows)) for name, header, rows in of_run if rows]

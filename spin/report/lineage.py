@@ -10,7 +10,7 @@ from typing import Final
 
 from spin.core.errors import ConfigError
 from spin.core.layout import EvaluationFolder, RunFolder
-from spin.core.record import COMPARISON, read_record, relative
+from spin.core.record import read_run_record, relative
 from spin.core.store import hash_file
 from spin.report.boards import board, further_boards
 from spin.report.chain import Chain, Link
@@ -47,8 +47,7 @@ def lineage(
         target: a stage or its label, MODEL:METRIC, a plot or table of the report, or a file of the run.
         hash_bytes, model_digest: as in Chain.
     """
-    if read_record(folder).get("kind") == COMPARISON:
-        raise ConfigError("compares models that no run here has made", where=folder.path.name, fix="name a run")
+    read_run_record(folder)
     chain = Chain(folder, hash_bytes=hash_bytes, model_digest=model_digest)
     start = _report(chain) if target is None else _named(chain, target)
     return Lineage(start, tuple(chain.reachable(start)))

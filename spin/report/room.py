@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spin.core.errors import ArtifactError
+from spin.core.draft import replace_file
 from spin.core.layout import RunFolder, RunsRoot
 from spin.core.progress import Progress, silent
+from spin.core.record import read_record
 from spin.report import sheet
 from spin.report.boards import Board, board, further_boards
 from spin.report.costs import cost_table
-from spin.report.evidence import gather, seen_by_gate
+from spin.report.evidence import gate_benchmark, gather, seen_by_gate
 from spin.report.gallery import extremes, gallery
 from spin.report.grid import grid_png
 from spin.report.pictures import PROMPTS, Grid, picture_grid
@@ -34,16 +33,14 @@ def run(request: ReportRequest, *, progress: Progress = silent) -> ReportResult:
     Always contact-sheet.png, the story and the gate's evidence; with `page` also index.html, metrics.parquet,
     table.csv, grid.png, and a file for each table and each plot.
     """
-    found = read_run(runs_root=request.runs_root, run=request.run)
     folder = RunsRoot(request.runs_root).run(request.run)
+    further = request.page or gate_benchmark(read_record(folder)) is not None
+    found = read_run(runs_root=request.runs_root, run=request.run, further=further)
     progress(1, 4, "scores")
     first = board(found, found.key)
     rows = first.rows
-    gate = seen_by_gate(found)
-    sentence, evidence = (
-        verdict(found, rows),
-        tuple(gather(gate, rows if gate is found else board(gate, gate.key).rows)),
-    )
+    gate, sentence = seen_by_gate(found), verdict(found, rows)
+    evidence = tuple(gather(gate, rows if gate is found else board(gate, gate.key).rows))
     progress(2, 4, "pictures")
     grid = picture_grid(found, prompts=PROMPTS if request.page else sheet.PROMPTS)
     if grid is not None:
@@ -107,21 +104,3 @@ def _table(folder: RunFolder) -> Path:
 
 def _grid(folder: RunFolder) -> Path:
     return folder.report.with_name("grid.png")
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put a file in one step: a reader sees the old one or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.tmp-{socket.gethostname()}-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        reason = f"cannot write: {error.strerror or error}"
-        raise ArtifactError(reason, where=str(path), fix="free space or rights") from error

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from spin.core.environment import class_differences
+from spin.core.difference import TOLD
+from spin.core.environment import other_class
 from spin.core.errors import ArtifactError
 from spin.core.layout import StageFolder
 from spin.core.plan import Plan, identity_hash
@@ -82,11 +83,10 @@ def _standing(stage: StageFolder, rows: Sequence[dict[str, Any]], name: str) -> 
 def _other_class(stage: StageFolder, shard: int, here: Mapping[str, object]) -> Iterator[str]:
     manifest = read_manifest(stage.samples(shard))
     there = {} if manifest is None else manifest.environment
-    if others := class_differences(here, there):
-        yield f"shard {shard} was made where bits are others ({', '.join(others)}): small differences are no damage"
+    if note := other_class(here, there):
+        yield f"shard {shard} was {note}: small differences are no damage"
 
 
 def _finite(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """The answer travels as JSON, which has no infinity and no NaN."""
-    largest = float(np.finfo(np.float32).max)
-    return np.nan_to_num(values, nan=largest, posinf=largest)
+    return np.nan_to_num(values, nan=TOLD, posinf=TOLD)

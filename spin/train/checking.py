@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from spin.core.difference import largest
-from spin.core.environment import class_differences
+from spin.core.difference import TOLD, largest
+from spin.core.environment import other_class
 from spin.core.layout import StageFolder, manifest_path
 from spin.core.progress import Progress
 from spin.core.schema import read_table
@@ -21,8 +21,6 @@ from spin.train.identity import training_identity
 from spin.train.loop import Loop, class_of
 from spin.train.processes import Processes
 from spin.train.request import TrainRequest
-
-_LARGEST = float(np.finfo(np.float32).max)  # the answer travels as JSON, which has no infinity
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def check_steps(request: TrainRequest, processes: Processes, progress: Progress)
             progress(loop.done.step, steps, loop.note())
         made = loop.done.log
     found = [_difference(old, new) for old, new in zip(standing, made, strict=True)]
-    return Checked(steps, sum(1 for x in found if x), min(_LARGEST, max(found, default=0.0)), _other_class(request))
+    return Checked(steps, sum(1 for x in found if x), min(TOLD, max(found, default=0.0)), _other_class(request))
 
 
 @contextmanager
@@ -74,5 +72,5 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
 
 def _other_class(request: TrainRequest) -> tuple[str, ...]:
     manifest = read_manifest(StageFolder(request.stage).checkpoint(request.settings.steps))
-    others = class_differences(class_of(request), {} if manifest is None else manifest.environment)
-    return (f"made where bits are others ({', '.join(others)})",) if others else ()
+    note = other_class(class_of(request), {} if manifest is None else manifest.environment)
+    return (note,) if note else ()

@@ -111,7 +111,8 @@ def _drawn(folder: EvaluationFolder) -> Iterator[Pair]:
 def picture(contestant: Contestant, pair: Pair) -> bytes:
     """The picture of a pair as its file holds it."""
     path = contestant.folder.images(0).with_name(pair.shard)
-    for row in read_table(path).to_pylist():
+    table = read_table(path)
+    for row in table.filter(pc.equal(table["prompt_id"], pair.prompt_id)).to_pylist():
         if (row["prompt_id"], row.get("draw") or 0) == (pair.prompt_id, pair.draw):
             return bytes(row["image"]["bytes"])
     raise ArtifactError(f"holds no picture of {pair.prompt_id}", where=str(path), fix="run again")

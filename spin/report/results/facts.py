@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +12,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spin.core.draft import replace_file
 from spin.core.errors import ArtifactError, ConfigError
 from spin.core.recipe import Recipe
 
@@ -99,23 +99,10 @@ class Facts:
         return tuple(run for run in self.runs if run.arm == arm)
 
 
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """A draft to fill that takes the file's place in one step: a reader sees the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        yield draft
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def write_facts(folder: Path, facts: Facts) -> None:
     values = {**asdict(facts), "recipe": facts.recipe.model_dump(mode="json")}
     text = json.dumps(values, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
-    with replaced(folder / FACTS) as draft:
-        draft.write_text(text, "utf-8")
+    replace_file(folder / FACTS, text.encode())
 
 
 def read_facts(folder: Path) -> Facts:
@@ -139,8 +126,9 @@ def write_scores(folder: Path, rows: Sequence[tuple[str, int, str, str, float]])
     """Sorted, so that equal scores give equal bytes."""
     columns = zip(*sorted(rows), strict=True)
     table = pa.table([pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], SCHEMA)
-    with replaced(folder / SCORES) as draft:
-        pq.write_table(table, draft, compression="zstd", compression_level=19, store_schema=False)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", compression_level=19, store_schema=False)
+    replace_file(folder / SCORES, buffer.getvalue())
 
 
 def read_scores(folder: Path) -> pa.Table:

@@ -116,7 +116,7 @@ def choose(run: Run, recipe: Recipe) -> str | None:
     """
     if recipe.choose is None or run.start is None:
         return None
-    found = {stage.name: _choosing(stage, recipe) for stage in (run.stages[0], run.start, *run.stages)}
+    found = {stage.name: _choosing(stage, recipe) for stage in run.stages}
     base = found[run.stages[0].name]
     played = [stage.name for stage in run.stages if stage is run.start or stage.plays]
     levels = {name: float(z_average(found[name], base).mean()) for name in played if found[name] and base}

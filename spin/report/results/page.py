@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from spin.core.draft import replace_file
 from spin.core.layout import ComparisonFolder
 from spin.report.figures import count, listed
 from spin.report.markdown import bullets, escape
 from spin.report.results import tables
 from spin.report.results.claims import judge
-from spin.report.results.facts import FACTS, SCORES, Facts, read_facts, replaced, write_facts, write_scores
+from spin.report.results.facts import FACTS, SCORES, Facts, read_facts, write_facts, write_scores
 from spin.report.results.gathering import Gathered
 from spin.report.results.measured import MEASURED, measured_chapter
 from spin.report.results.pictures import write_pictures
@@ -61,10 +62,8 @@ def write_chapter(folder: ComparisonFolder) -> Path:
     study = Study(folder.path)
     plots = drawings(study)
     for plot in plots:
-        with replaced(folder.path / f"{plot.name}.svg") as draft:
-            draft.write_text(standalone(plot), "utf-8")
-    with replaced(folder.page) as draft:
-        draft.write_text(chapter(study, _shown(plots, Path())), "utf-8")
+        replace_file(folder.path / f"{plot.name}.svg", standalone(plot).encode())
+    replace_file(folder.page, chapter(study, _shown(plots, Path())).encode())
     return folder.page
 
 

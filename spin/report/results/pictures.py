@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from spin.core.draft import replace_file
 from spin.report.grid import grid_png
 from spin.report.pictures import picture_grid
 from spin.report.reading import Run
@@ -27,4 +28,4 @@ def write_pictures(path: Path, runs: Mapping[str, Run], rows: Sequence[Row]) -> 
         return
     grid = picture_grid(replace(next(iter(runs.values())), stages=tuple(stages)), prompts=PROMPTS)
     if grid is not None:
-        path.write_bytes(grid_png(grid, cell=_CELL, colours=128))
+        replace_file(path, grid_png(grid, cell=_CELL, colours=128))

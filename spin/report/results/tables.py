@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from spin.core.recipe import AVERAGE, BASE
-from spin.core.statistics import Estimate
-from spin.report.figures import NOTHING, count, difference, figures, level, number
+from spin.report.figures import NOTHING, bounded_share, count, difference, figures, level, number
 from spin.report.markdown import escape, table
 from spin.report.request import Column
 from spin.report.results.claims import column_of
@@ -59,7 +58,7 @@ def win_rates(study: Study, other: Row) -> str:
 
     def cell(row: Row, column: Column) -> str:
         found = study.wins(row.row, other.row, column.metric)
-        return NOTHING if found is None else _share(found)
+        return NOTHING if found is None else bounded_share(found)
 
     return _against(study, other, "win rate", cell)
 
@@ -149,7 +148,3 @@ def _against(study: Study, other: Row, what: str, cell: Callable[[Row, Column], 
 def _set_values(study: Study, metric: str) -> Sequence[float]:
     found = (study.set_metric(row, metric) for row in study.rows)
     return [value[0] for value in found if value is not None]
-
-
-def _share(found: Estimate) -> str:
-    return f"{100 * found.value:.0f} % [{100 * found.low:.0f}, {100 * found.high:.0f}]"
