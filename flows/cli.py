@@ -81,16 +81,21 @@ def check(source: Source, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def plan(source: Source, overrides: Overrides = None) -> None:
+def plan(
+    source: Source,
+    overrides: Overrides = None,
+    root: Annotated[Path | None, typer.Option("--root", help="The folder that holds the runs.")] = None,
+) -> None:
     """Say what a run, or a comparison, will do before anything is spent: counts, time from a probe, disk, memory."""
     from spin.core.recipe_file import is_recipe
 
     if is_recipe(source):
-        plan_comparison(source, overrides or [])
+        plan_comparison(source, overrides or [], root or Path("runs"))
         return
     from flows.forecast import forecast, print_forecast
 
-    print_forecast(forecast(load_config(source, overrides=overrides or [])))
+    there = [f"run.root={root}"] if root else []
+    print_forecast(forecast(load_config(source, overrides=[*(overrides or []), *there])))
 
 
 @app.command("sample-shard")

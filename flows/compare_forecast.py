@@ -53,7 +53,7 @@ def print_comparison(found: Sequence[ArmForecast], source: Source) -> None:
     total = sum(arm.seconds for arm in found)
     table.add_row("[bold]total", "", "", "", "", f"[bold]{time_text(total)}")
     console.print(table)
-    device = find_device("auto")
+    device = find_device(data_config(source, "runs").execution.device)
     unit = "GPU" if device == "cuda" else "CPU"
     console.print(f"{total / 3600:.2f} {unit} hours, probed with one batch of each kind", highlight=False)
 

@@ -90,16 +90,16 @@ def results(
     typer.echo(f"wrote {write_whole_page(folder)}")
 
 
-def plan_comparison(recipe: str, overrides: list[str]) -> None:
+def plan_comparison(recipe: str, overrides: list[str], root: Path) -> None:
     """`plan` of a recipe: what every arm will do and cost, before anything is spent."""
     from flows.entering import use_prefect
     from spin.core.recipe_file import load_recipe
 
     source = load_recipe(recipe, overrides)
-    use_prefect(Path("runs"))
+    use_prefect(root)
     from flows.compare_forecast import forecast_comparison, print_comparison
 
-    print_comparison(forecast_comparison(source, root="runs"), source)
+    print_comparison(forecast_comparison(source, root=str(root)), source)
 
 
 @app.command()

@@ -60,7 +60,7 @@ class SftConfig(Section):
     warmup_steps: int = setting(20, "steps of linear warm-up", source=MEASURED, ge=0, le=FOREVER)
     lr_schedule: Literal["constant", "linear"] = setting("constant", "learning rate after warm-up", source=PAPER)
     weight_decay: float = setting(0.01, "AdamW's weight decay", source=PAPER, ge=0, le=1)
-    caption_dropout: float = setting(0.1, "share of captions left empty", source=MEASURED, ge=0, le=1)
+    caption_dropout: float = setting(0.0, "share of captions left empty", source=MEASURED, ge=0, le=1)
     max_grad_norm: float = setting(1.0, "gradients are clipped to this norm", source=DPO_CODE, gt=0, le=1e9)
     lora_rank: int | None = _LORA_RANK
     lora_alpha: float | None = _LORA_ALPHA
@@ -138,7 +138,7 @@ class TrainConfig(Section):
     sft_weight: float = setting(
         0.1, "weight of the anchor: sft_weight * beta * error on the real images", source=MEASURED, ge=0, le=1000
     )
-    caption_dropout: float = setting(0.15, "share of pairs with an empty caption", source=MEASURED, ge=0, le=1)
+    caption_dropout: float = setting(0.0, "share of pairs with an empty caption", source=MEASURED, ge=0, le=1)
     flip: bool = setting(False, "mirror half of the pairs", source=CHOSEN)
     posterior_sample: bool = setting(
         True, "draw real latents from the encoder's posterior; false takes its mean", source=DPO_CODE

@@ -78,7 +78,7 @@ def test_a_file_may_hold_only_some_keys(written):
 
 def test_a_file_may_start_from_a_preset(written):
     config = load_config(written("preset: sft\nsft: {lr: 2e-4}\n"))
-    assert (config.iterations, config.sft.lr, config.sft.steps) == (0, 2e-4, 1560)
+    assert (config.iterations, config.sft.lr, config.sft.steps) == (0, 2e-4, 1242)
 
 
 @pytest.mark.parametrize("name", ["5", "[sft]", "true", "stf"])
