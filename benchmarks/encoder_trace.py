@@ -38,7 +38,7 @@ FOLDS = 8
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", default="runs")
-    parser.add_argument("--keep", type=Path, default=Path("runs/results"))
+    parser.add_argument("--keep", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
     folder = options.keep / "encoder-trace"
     root = RunsRoot(Path(options.root).absolute())
@@ -98,16 +98,15 @@ def _picked(latents: Encoded, rows: Mapping[str, int], *, seed: int) -> Latents:
 
 
 def told_apart(one: Latents, other: Latents) -> dict[str, float]:
-    """1 for each latent that a probe trained on other captions names right, by caption and side."""
+    """Share of a caption's two latents that a probe trained on other captions names right, by caption."""
     names = sorted(one)
     values = np.stack([each[name] for each in (one, other) for name in names])
     sides = np.repeat([0, 1], len(names))
     groups = np.tile(np.arange(len(names)), 2)
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000))
     said = cross_val_predict(probe, values, sides, groups=groups, cv=GroupKFold(FOLDS))
-    return {
-        f"{names[group]}-{side}": float(answer == side) for group, side, answer in zip(groups, sides, said, strict=True)
-    }
+    right = (said == sides).reshape(2, len(names)).mean(axis=0)
+    return dict(zip(names, right.tolist(), strict=True))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class Drawn:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", default="runs")
-    parser.add_argument("--keep", type=Path, default=Path("runs/results"))
+    parser.add_argument("--keep", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
     root = RunsRoot(Path(options.root).absolute())
     prepare_environment(root.path)
@@ -108,7 +108,11 @@ def scores(found: Mapping[tuple[str, int], Drawn], reference: Drawn) -> dict[tup
 def told(found: Mapping[tuple[str, int], Drawn]) -> Measured:
     fastest = min(drawn.seconds for drawn in found.values())
     rows: Sequence[MeasuredRow] = [
-        MeasuredRow(_key(sampler), f"{_NAMES[sampler[0]]} {sampler[1]}", (f"{drawn.seconds / fastest:.1f}",))
+        MeasuredRow(
+            _key(sampler),
+            f"{_NAMES[sampler[0]]} {sampler[1]}",
+            (f"{1000 * drawn.seconds:.0f}", f"{drawn.seconds / fastest:.1f}"),
+        )
         for sampler, drawn in found.items()
     ]
     return Measured(
@@ -122,7 +126,7 @@ def told(found: Mapping[tuple[str, int], Drawn]) -> Measured:
             MeasuredColumn("attributes", "Attributes, %", 1, 100.0),
             MeasuredColumn("distance", "Distance to the reference", 2),
         ),
-        also=("seconds, x the fastest",),
+        also=("ms a picture", "x the fastest"),
         rows=tuple(rows),
     )  # fmt: skip
 

@@ -12,7 +12,6 @@ from spin.core.layout import PromptSetFolder, RunsRoot
 from spin.core.store import read_manifest
 from spin.prepare.request import PrepareResult
 
-HELD_OUT: Final = ("test", "validation")
 _PREPARED: Final = re.compile(r"([A-Za-z0-9_-]{1,64})-[0-9a-f]{16}")  # a folder of cache/prompts
 
 

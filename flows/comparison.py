@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +10,15 @@ from typing import Any, Final
 
 import pyarrow.parquet as pq
 
-from flows.asking import HELD_OUT, Asked
+from flows.asking import Asked
 from flows.entering import check_run, check_sources, locked, only_one
 from flows.requests import Requests, ask_once
 from flows.spin_diffusion import prepare_run
 from spin.core.budgets import check_equal, solved_steps, spent, steps_key
 from spin.core.config import Config
-from spin.core.errors import ConfigError
+from spin.core.config_rules import HELD_OUT
+from spin.core.draft import replace_file
+from spin.core.errors import ArtifactError, ConfigError
 from spin.core.families import refuse_other_family
 from spin.core.layout import ComparisonFolder, RunsRoot
 from spin.core.leaks import held_out_captions, refuse_leaks, training_captions
@@ -87,18 +89,31 @@ def open_game(source: Source, root: str) -> Game:
         state, _ = prepare_run(requests)
         names = config.evaluation.benchmarks
         asked = tuple(ask_once(requests, state.record, name, lambda: state.prepared) for name in names)
-    trained = set(training_captions(state.prepared.prompts))
-    for each in asked:
-        refuse_leaks(trained, _prompts_of(each, state.prepared), benchmark=each.benchmark)
-    rates, origin = rates_of(source, requests.root.comparison(recipe.name), config, base)
+        rates, origin = rates_of(source, requests.root.comparison(recipe.name), config, base)
+    refuse_prompts(source, dict(zip(names, asked, strict=True)), state.prepared)
     return Game(source, requests.root, state.prepared, asked, requests, state.record, base, rates, origin)
+
+
+def refuse_prompts(source: Source, asked: Mapping[str, Asked], prepared: PrepareResult) -> None:
+    """Refuse prompts that were trained on, and those that would choose though they are reported.
+
+    Args:
+        asked: by the benchmark's name in the recipe, the reported one first.
+    """
+    trained, prompts = set(training_captions(prepared.prompts)), {}
+    for name, each in asked.items():
+        prompts[name] = set(_prompts_of(each, prepared))
+        refuse_leaks(trained, prompts[name], benchmark=each.benchmark)
+    reported, choose = next(iter(asked)), source.recipe.choose
+    both = prompts[reported] & prompts[choose] if choose in prompts and choose not in HELD_OUT else set()
+    if both:
+        raise source.problem(("choose",), f"{len(both)} of its prompts are reported by {reported!r}; choose by others")
 
 
 def data_config(source: Source, root: str) -> Config:
     """A run that trains nothing: it holds the data, and the base is evaluated as it says."""
-    recipe = source.recipe
-    overrides = [f"run.name={recipe.name}.data", "iterations=0", "sft.steps=0", *_APART]
-    return source.config_of(recipe.measure, seed=recipe.seeds[0], root=root, overrides=overrides)
+    overrides = ["iterations=0", "sft.steps=0", *_APART]
+    return source.shared_config(run=f"{source.recipe.name}.data", root=root, overrides=overrides)
 
 
 def refuse_other_families(source: Source, base: Path) -> None:
@@ -140,16 +155,23 @@ def one_at_a_time(folder: ComparisonFolder) -> Iterator[None]:
 
 
 def rates_of(source: Source, folder: ComparisonFolder, config: Config, base: Path) -> tuple[Rates, str]:
-    """The recipe's; else those of a probe before the first run, where a budget asks for time; else passes counted."""
+    """The recipe's; else those of a probe before the first run, where a budget asks for time; else passes counted.
+
+    All seeds and calls share one probe's, or their steps would differ: whoever asks first holds the lock.
+    """
     recipe = source.recipe
     if recipe.rates is not None:
-        return recipe.rates, "recipe"
+        return recipe.rates, "the recipe"
     if not any(budget.by == "time" for arm in recipe.arms if (budget := recipe.budget_of(arm))):
         return COUNTED, "passes of the network, counted"
     if not folder.rates.exists():
-        folder.path.mkdir(parents=True, exist_ok=True)
-        folder.rates.write_text(measured_rates(config, base).model_dump_json() + "\n", "utf-8")
-    return Rates.model_validate_json(folder.rates.read_text("utf-8")), "probe"
+        found = measured_rates(config, base)
+        if not folder.rates.exists():  # `plan` may have measured meanwhile, and steps were told by its numbers
+            replace_file(folder.rates, f"{found.model_dump_json()}\n".encode())
+    try:
+        return Rates.model_validate_json(folder.rates.read_text("utf-8")), "a probe"
+    except (OSError, ValueError) as error:
+        raise ArtifactError("is damaged", where=str(folder.rates), fix="delete it; rates are measured anew") from error
 
 
 def measured_rates(config: Config, base: Path) -> Rates:
@@ -163,6 +185,8 @@ def measured_rates(config: Config, base: Path) -> Rates:
         sampling_batch=config.sampling.batch_size,
         evaluation_guidance=1.0,
         evaluation_steps=1,
+        sft_batch=config.sft.batch_size,
+        pair_batch=config.train.batch_size,
         micro_batch=min(config.train.micro_batch_size, config.train.batch_size),
         device=find_device(config.execution.device),
         threads=config.execution.threads,

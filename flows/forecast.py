@@ -70,6 +70,8 @@ def measured(config: Config, base: Path, device: str) -> Rates:
         evaluation_steps=config.evaluation.num_inference_steps,
         sampling_scheduler=config.sampling.scheduler,
         evaluation_scheduler=config.evaluation.scheduler,
+        sft_batch=config.sft.batch_size,
+        pair_batch=config.train.batch_size,
         micro_batch=min(config.train.micro_batch_size, config.train.batch_size),
         device=device,
         threads=config.execution.threads,

@@ -13,7 +13,8 @@ JUDGES: Final[Mapping[str, tuple[str, ...]]] = {  # those that see one picture a
     "published": ("pickscore", "hpsv2", "image_reward", "aesthetic"),
 }
 SET_METRICS: Final = ("frechet", "frechet_clean")  # in the features of the miniature's aesthetic judge
-BENCHMARKS: Final = ("test", "validation", "pickapic_test", "partiprompts", "hpsv2", "paper_figures")
+HELD_OUT: Final = ("test", "validation")  # benchmarks that are rows of the run's own data
+BENCHMARKS: Final = (*HELD_OUT, "pickapic_test", "partiprompts", "hpsv2", "paper_figures")
 DIVERSITY: Final = "diversity"  # of the pictures of one prompt
 SCORERS: Final = (*dict.fromkeys(name for names in JUDGES.values() for name in names), *SET_METRICS, DIVERSITY)
 

@@ -29,7 +29,7 @@ from spin.core.config_file import (
     read_config_text,
 )
 from spin.core.config_messages import did_you_mean, problems_of
-from spin.core.config_rules import scorers_of
+from spin.core.config_rules import DIVERSITY, HELD_OUT, JUDGES, SET_METRICS, scorers_of
 from spin.core.config_setting import Section
 from spin.core.errors import ConfigError
 from spin.core.recipe import AVERAGE, BASE, CHOSEN, Arm, Budget, Claim, Plot, Rates, Recipe
@@ -48,10 +48,17 @@ class Source:
 
     def config_of(self, arm: str, *, seed: int, root: str, overrides: Sequence[str] = ()) -> Config:
         """The config of one arm's run."""
-        name = run_name(self.recipe.name, arm, seed)
-        own = [f"run.name={name}", f"run.seed={seed}", f"run.root={root}"]
-        layers = [_below(self.layer, ("settings",), 1), _below(self.layer, ("arms", arm, "settings"), 2)]
-        return load_config(self.config, layers=layers, overrides=[*own, *self.overrides, *overrides])
+        own = [f"run.name={run_name(self.recipe.name, arm, seed)}", f"run.seed={seed}", f"run.root={root}"]
+        return self._config([*own, *self.overrides, *overrides], ("settings",), ("arms", arm, "settings"))
+
+    def shared_config(self, *, run: str, root: str, overrides: Sequence[str] = ()) -> Config:
+        """The config of a run with what all arms share, and nothing of any arm's."""
+        own = [f"run.name={run}", f"run.seed={self.recipe.seeds[0]}", f"run.root={root}"]
+        return self._config([*own, *self.overrides, *overrides], ("settings",))
+
+    def _config(self, overrides: Sequence[str], *below: KeyPath) -> Config:
+        layers = [_below(self.layer, path, index) for index, path in enumerate(below, start=1)]
+        return load_config(self.config, layers=layers, overrides=overrides)
 
     def names(self, arm: str, key: str) -> bool:
         """Whether recipe or arm set this config key themselves."""
@@ -115,8 +122,10 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Source:
     configs = {}
     for arm in recipe.trained:
         _refuse_shared_keys(read, arm)
+        _refuse_overridden(read, arm)
         configs[arm] = read.config_of(arm, seed=recipe.seeds[0], root="runs")
     _check_choice(read, configs[recipe.measure])
+    _refuse_unread_captions(read)
     _check_claims(read, configs)
     return read
 
@@ -126,6 +135,14 @@ def _refuse_other_keys(overrides: Sequence[str]) -> None:
     if strange:
         allowed = f"set {', '.join(f'{key}*' if key.endswith('.') else key for key in _OPEN)} only"
         raise ConfigError("all else stands in the recipe", where=f"--set {strange[0]}", fix=allowed)
+
+
+def _refuse_overridden(source: Source, arm: str) -> None:
+    """What tells arms apart is not for --set to make equal."""
+    for text in source.overrides:
+        section, _, name = text.partition("=")[0].partition(".")
+        if name in (source.recipe.arms[arm].settings.get(section) or {}):
+            raise source.problem(("arms", arm, "settings", section, name), f"the arm's own; leave out --set {text}")
 
 
 def run_name(recipe: str, arm: str, seed: int) -> str:
@@ -205,6 +222,8 @@ def _unknown_names(recipe: Recipe, layer: Layer) -> list[Problem]:
         if arm.checkpoint is not None and (arm.settings or arm.budget):
             found.append(_problem(layer, ("arms", name), "a checkpoint is scored as it is: no settings, no budget"))
         measured = name == recipe.measure or recipe.measure not in recipe.arms
+        if name == recipe.measure and arm.budget is not None:
+            found.append(_problem(layer, ("arms", name, "budget"), "the measure's budget is 1; leave it out"))
         if not measured and arm.checkpoint is None and recipe.budget_of(name) is None:
             ways = "{by: images}, {by: time, factor: 1}, or {by: free, why: ...}"
             found.append(_problem(layer, ("arms", name), f"names no budget; give it budget: {ways}"))
@@ -221,13 +240,22 @@ def _check_choice(source: Source, config: Config) -> None:
     raise source.problem(("choose",), f"{reported}; {way}")
 
 
+def _refuse_unread_captions(source: Source) -> None:
+    """A judge that the prompts which choose cannot have would never let anything be chosen."""
+    choose, read = source.recipe.choose, JUDGES["miniature"][-1]
+    if choose is not None and choose not in HELD_OUT and read in source.recipe.average:
+        raise source.problem(("choose",), f"{read!r} reads captions of the data: choose by {' or '.join(HELD_OUT)}")
+
+
 def _check_claims(source: Source, configs: Mapping[str, Config]) -> None:
     """Claims, plots and the average name models and judges that there will be."""
     recipe = source.recipe
-    judges = scorers_of(configs[recipe.measure].model_dump())
+    whole = (*SET_METRICS, DIVERSITY)  # of a set of pictures: nothing to pair prompt by prompt
+    judges = [name for name in scorers_of(configs[recipe.measure].model_dump()) if name not in whole]
+    known = ", ".join(judges) or "none"
     for place, judge in enumerate(recipe.average):
         if judge not in judges:
-            raise source.problem(("average", place), f"{judge!r} does not judge here; judges: {', '.join(judges)}")
+            raise source.problem(("average", place), f"{judge!r} scores no picture here; judges: {known}")
     metrics = (AVERAGE, "denoising", *judges)
     named = [(("claims", n, "on"), claim.on) for n, claim in enumerate(recipe.claims)]
     named += [(("plots", n, "metric"), plot.metric) for n, plot in enumerate(recipe.plots)]
@@ -237,9 +265,9 @@ def _check_claims(source: Source, configs: Mapping[str, Config]) -> None:
     for number, claim in enumerate(recipe.claims):
         for key in ("model", "over"):
             arm, _, stage = getattr(claim, key).partition("/")
-            known = [*configs[arm].stages, *([CHOSEN] if recipe.choose else [])] if arm in configs else []
-            if stage and stage not in known:
-                message = f"{arm!r} has no model {stage[:40]!r}; its models: {', '.join(known) or 'one'}"
+            models = [*configs[arm].stages, *([CHOSEN] if recipe.choose else [])] if arm in configs else []
+            if stage and stage not in models:
+                message = f"{arm!r} has no model {stage[:40]!r}; its models: {', '.join(models) or 'one'}"
                 raise source.problem(("claims", number, key), message)
 
 
@@ -253,7 +281,11 @@ def _refuse_shared_keys(source: Source, arm: str) -> None:
         if key != "rows":
             message = "all arms share the real data; an arm may only take fewer data.rows of them"
             raise source.problem(("arms", arm, "settings", "data", key), message)
-    for section, what in (("model", "base model"), ("evaluation", "evaluation")):
+    if "gate" in {**source.recipe.settings, **own}:
+        path = ("settings", "gate") if "gate" in source.recipe.settings else ("arms", arm, "settings", "gate")
+        way = "choose: BENCHMARK adds the model that early stopping would keep"
+        raise source.problem(path, f"a comparison plays every iteration, or budgets would not be spent; {way}")
+    for section, what in (("model", "base model"), ("evaluation", "evaluation"), ("execution", "machine")):
         if section in own:
             message = f"all arms share one {what}; set it in the recipe's own settings"
             raise source.problem(("arms", arm, "settings", section), message)

@@ -25,14 +25,14 @@ def latents(*, shift: float, seed: int) -> Latents:
 
 def test_latents_that_differ_everywhere_are_told_apart() -> None:
     found = told_apart(latents(shift=0.0, seed=0), latents(shift=3.0, seed=1))
-    assert found.keys() == {f"{name}-{side}" for name in NAMES for side in (0, 1)}
+    assert list(found) == NAMES
     assert np.mean(list(found.values())) > 0.95
 
 
 def test_equal_latents_are_told_apart_by_chance_only() -> None:
     """Each caption's two latents get one answer, which is right for one of them."""
     same = latents(shift=0.0, seed=0)
-    assert np.mean(list(told_apart(same, same).values())) == 0.5
+    assert set(told_apart(same, same).values()) == {0.5}
 
 
 @pytest.fixture

@@ -232,9 +232,55 @@ def test_a_claim_about_what_there_will_not_be_is_refused(tmp_path: Path, claim: 
 
 def test_an_average_of_judges_that_do_not_judge_here_is_refused(tmp_path: Path) -> None:
     [line] = problems(tmp_path, PLAIN.replace("[alignment, aesthetic]", "[alignment, pickscore]"))
-    assert "average[1]: 'pickscore' does not judge here; judges: alignment" in line
+    assert "average[1]: 'pickscore' scores no picture here; judges: alignment" in line
 
 
 def test_two_arms_of_one_label_are_refused(tmp_path: Path) -> None:
     lines = problems(tmp_path, PLAIN.replace("label: SPIN", "label: SFT"))
     assert [line.split(": ")[1] for line in lines] == ["arms.sft.label", "arms.spin.label"]
+
+
+def test_what_all_arms_share_holds_nothing_of_an_arm(tmp_path: Path) -> None:
+    text = PLAIN.replace("{iterations: 0}", "{iterations: 0, data: {rows: 48}}")
+    config = load_recipe(write(tmp_path, text)).shared_config(run="mine.data", root="runs")
+    assert (config.run.name, config.data.rows, config.train.beta) == ("mine.data", None, 1500)
+
+
+@pytest.mark.parametrize("key", ["average", "claims", "plots"])
+def test_a_number_of_the_whole_set_is_nothing_to_compare_prompt_by_prompt(tmp_path: Path, key: str) -> None:
+    more = {
+        "average": "",
+        "claims": "claims:\n  - {says: So., model: spin, over: sft, on: frechet}\n",
+        "plots": "plots:\n  - {name: x, title: X, metric: frechet}\n",
+    }
+    text = PLAIN.replace("[alignment, aesthetic]", "[alignment, frechet]") if key == "average" else PLAIN
+    [line] = problems(tmp_path, text + more[key])
+    assert f": {key}[" in line
+    assert "'frechet'" in line
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("{beta: 1500}", "{beta: 1500}\n  gate: {mode: rules}", "settings.gate: a comparison plays every iteration"),
+        ("{train: {lr: 1.0e-5}}", "{execution: {threads: 2}}", "spin.settings.execution: all arms share one machine"),
+        ("label: SFT\n", "label: SFT\n    budget: {by: images}\n", "arms.sft.budget: the measure's budget is 1"),
+        ("measure: sft", "choose: mine.txt\nmeasure: sft", "choose: 'test' is what is reported; add 'mine.txt'"),
+    ],
+)
+def test_what_would_undo_the_comparison_is_refused(tmp_path: Path, old: str, new: str, told: str) -> None:
+    assert told in "\n".join(problems(tmp_path, PLAIN.replace(old, new)))
+
+
+def test_prompts_that_the_average_cannot_be_had_of_do_not_choose(tmp_path: Path) -> None:
+    text = PLAIN.replace("measure:", "choose: mine.txt\nmeasure:").replace("aesthetic]", "attributes]")
+    text = text.replace("{beta: 1500}", "{beta: 1500}\n  evaluation: {benchmarks: [test, mine.txt]}")
+    [line] = problems(tmp_path, text)
+    assert "choose: 'attributes' reads captions of the data: choose by test or validation" in line
+
+
+def test_what_tells_arms_apart_is_not_set_beside_the_recipe(tmp_path: Path) -> None:
+    recipe = write(tmp_path, PLAIN.replace("{iterations: 0}", "{iterations: 0, data: {rows: 48}}"))
+    with pytest.raises(ConfigError, match="arms.sft.settings.data.rows: the arm's own; leave out --set data.rows=100"):
+        load_recipe(recipe, ["data.rows=100"])
+    assert load_recipe(recipe, ["data.target=clean"]).overrides == ("data.target=clean",)

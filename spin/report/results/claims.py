@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spin.core.recipe import AVERAGE, Claim
-from spin.report.figures import difference, number, signed
+from spin.report.figures import difference, signed
 from spin.report.request import Column
 from spin.report.results.study import Difference, Study
 from spin.report.scoring import column_for
@@ -28,7 +28,7 @@ class Judged:
         said = difference(column, self.difference.estimate)
         seeds = ", ".join(signed(column, value) for value in self.difference.by_seed)
         apart = f"; seed by seed {seeds}" if len(self.difference.by_seed) > 1 else "; one seed"
-        margin = f"; margin {number(self.claim.margin, column.digits)}" if self.claim.margin else ""
+        margin = f"; margin {signed(column, self.claim.margin).removeprefix('+')}" if self.claim.margin else ""
         return f"**{self.verdict.capitalize()}**: {self.claim.says} {column.title}: {said}{apart}{margin}."
 
 

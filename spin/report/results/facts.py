@@ -39,7 +39,7 @@ class StageFacts:
     sampled: int  # images that the opponent drew for it
     train_seconds: float  # of the device: on a CPU what the process worked
     sample_seconds: float
-    peak_bytes: int | None
+    peak_bytes: int | None  # of a process of its own; a shared one would tell how old it is
     set_metrics: Mapping[str, float] = field(default_factory=dict)
     training: Mapping[str, float] = field(default_factory=dict)  # means of the log's last steps
     held_out: Mapping[str, float] = field(default_factory=dict)  # held-out error over its start, by timestep
@@ -74,6 +74,11 @@ class Row:
     def is_base(self) -> bool:
         return self.row == "base"
 
+    @property
+    def has_seeds(self) -> bool:
+        """Whether run seeds made models of it; the base and a checkpoint are one model each, scored once."""
+        return self.row not in ("base", f"{self.arm}/checkpoint")
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -84,7 +89,7 @@ class Facts:
     benchmark: str  # <benchmark>.<protocol>
     evaluation: Mapping[str, Any]
     rates: Mapping[str, float | None]
-    rates_from: str  # recipe or probe
+    rates_from: str  # the recipe, a probe, or passes counted
     train_rows: int
     prompts: int
     code_version: str
@@ -124,8 +129,9 @@ def read_facts(folder: Path) -> Facts:
 
 def write_scores(folder: Path, rows: Sequence[tuple[str, int, str, str, float]]) -> None:
     """Sorted, so that equal scores give equal bytes."""
-    columns = zip(*sorted(rows), strict=True)
-    table = pa.table([pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], SCHEMA)
+    ordered = sorted(rows)
+    columns = [pa.array([row[place] for row in ordered], field.type) for place, field in enumerate(SCHEMA)]
+    table = pa.table(columns, SCHEMA)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", compression_level=19, store_schema=False)
     replace_file(folder / SCORES, buffer.getvalue())

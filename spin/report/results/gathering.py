@@ -139,6 +139,7 @@ def _run_facts(recipe: Recipe, each: Played, run: Run | None, known: Mapping[str
     if each.stages[-1] not in reached:
         so_far = f"has come to {reached[-1]} so far" if reached else "not played yet"
         failed = each.failed or known.get(each.run) or so_far
+    chooses = recipe.arms[each.arm].rows == "all"
     return RunFacts(
         arm=each.arm,
         seed=each.seed,
@@ -146,7 +147,7 @@ def _run_facts(recipe: Recipe, each: Played, run: Run | None, known: Mapping[str
         planned=each.planned,
         settings=each.settings,
         stages=tuple(_stage_facts(run, stage) for stage in stages if run is not None),
-        chosen=choose(run, recipe) if run is not None and failed is None else None,
+        chosen=choose(run, recipe) if run is not None and failed is None and chooses else None,
         failed=failed,
     )
 
@@ -180,8 +181,7 @@ def _scores(evaluation: Evaluation) -> Iterator[tuple[str, str, float]]:
 def _stage_facts(run: Run, stage: Stage) -> StageFacts:
     spent = {row["task"]: row for row in run.record.get("stage_seconds", []) if row["stage"] == stage.name}
     log = stage.training.log if stage.training else {}
-    manifest = _manifest(run, stage.name)
-    peak = None if manifest is None else manifest.environment.get("peak_bytes")
+    peak = _peak(run, _manifest(run, stage.name))
     return StageFacts(
         stage=stage.name,
         label=stage.label,
@@ -189,11 +189,20 @@ def _stage_facts(run: Run, stage: Stage) -> StageFacts:
         sampled=int(spent.get("sample", {}).get("images", 0)),
         train_seconds=float(spent.get("train", {}).get("device_seconds", 0.0)),
         sample_seconds=float(spent.get("sample", {}).get("device_seconds", 0.0)),
-        peak_bytes=None if peak is None else int(peak),
+        peak_bytes=peak,
         set_metrics=_finite(stage.evaluation.set_metrics),
         training={name: mean for name in _LOGGED if (mean := _mean_of_last(log.get(name, []))) is not None},
         held_out=_held_out(stage.training.held_out if stage.training else {}),
     )
+
+
+def _peak(run: Run, manifest: Manifest | None) -> int | None:
+    """Largest memory of a stage; of a process on a CPU that other stages share, it would tell how old that is."""
+    if manifest is None or "peak_bytes" not in manifest.environment:
+        return None
+    on_cpu = str(manifest.environment.get("device", "")).startswith("cpu")
+    shared = on_cpu and run.record["config"]["execution"]["room"] != "process"
+    return None if shared else int(manifest.environment["peak_bytes"])
 
 
 def _machine(run: Run) -> str:

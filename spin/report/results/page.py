@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from spin.core.draft import replace_file
+from spin.core.errors import ConfigError
 from spin.core.layout import ComparisonFolder
 from spin.report.figures import count, listed
 from spin.report.markdown import bullets, escape
@@ -25,24 +26,29 @@ from spin.report.svg import Drawing, standalone
 _DEEP: Final = "##"
 NOTES: Final = "notes.md"  # beside the facts: what no number says
 OPENING: Final = "opening.md"  # beside the chapters
+ORDER: Final = "order.txt"  # names of the chapters
 
 
-def chapter(study: Study, plots: Sequence[str] = (), notes: str = "") -> str:
+def chapter(study: Study, plots: Sequence[str] = (), notes: str = "", picture: str | None = None) -> str:
     """One comparison in Markdown.
 
     Args:
         plots: Markdown of its plots.
         notes: written by hand, put at the end.
+        picture: path of the pictures of all arms.
     """
     facts = study.facts
+    shown = [f"![the last models of all arms, same prompts and noise]({picture})"] if picture else []
     blocks = [
         f"{_DEEP} {escape(facts.recipe.question)}",
         _setting(facts, study),
         _claims(study),
         *_scores(study),
+        tables.settings(study),
         tables.costs(study),
         tables.training(study),
         *plots,
+        *shown,
         _failed(facts),
         notes.strip(),
     ]
@@ -63,7 +69,8 @@ def write_chapter(folder: ComparisonFolder) -> Path:
     plots = drawings(study)
     for plot in plots:
         replace_file(folder.path / f"{plot.name}.svg", standalone(plot).encode())
-    replace_file(folder.page, chapter(study, _shown(plots, Path())).encode())
+    picture = folder.pictures.name if folder.pictures.exists() else None
+    replace_file(folder.page, chapter(study, _shown(plots, Path()), picture=picture).encode())
     return folder.page
 
 
@@ -71,11 +78,12 @@ def whole_page(folder: Path) -> dict[Path, str]:
     """Every file of the page by its path: results.md beside `folder`, and the plots in it.
 
     Args:
-        folder: holds a folder of facts for each comparison, in the order of `order.txt`.
+        folder: holds a folder of facts for each comparison, in the order of `order.txt`. Pictures, NAME.png, may stand
+            beside it.
     """
     found: dict[Path, str] = {}
-    chapters = [(folder / OPENING).read_text("utf-8").strip() + "\n"]
-    for name in (folder / "order.txt").read_text("utf-8").split():
+    chapters = [_written(folder / OPENING).strip() + "\n"]
+    for name in _written(folder / ORDER).split():
         written = folder / name / NOTES
         notes = written.read_text("utf-8") if written.exists() else ""
         if (folder / name / MEASURED).exists():
@@ -83,11 +91,20 @@ def whole_page(folder: Path) -> dict[Path, str]:
             continue
         study = Study(folder / name)
         plots = drawings(study)
+        picture = f"{name}.png" if (folder.parent / f"{name}.png").exists() else None
         for plot in plots:
             found[folder / name / f"{plot.name}.svg"] = standalone(plot)
-        chapters.append(chapter(study, _shown(plots, Path(folder.name) / name), notes))
+        chapters.append(chapter(study, _shown(plots, Path(folder.name) / name), notes, picture))
     found[folder.parent / "results.md"] = "\n".join(chapters)
     return found
+
+
+def _written(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        fix = f"the page needs {OPENING}, {ORDER} and a folder for each name in it"
+        raise ConfigError("cannot be read", where=str(path), fix=fix) from error
 
 
 def write_whole_page(folder: Path) -> Path:
@@ -115,9 +132,21 @@ def _setting(facts: Facts, study: Study) -> str:
     return (
         f"{_seeds(facts)}; {facts.prompts} prompts of `{benchmark}` (`{protocol}`), guidance"
         f" {evaluation['guidance_scale']:g}, {evaluation['num_inference_steps']} steps of {evaluation['scheduler']};"
-        f" {count(facts.train_rows)} training images. The average is the mean of z-scores of {judges}, named in the"
-        f" recipe before a number existed; 0 is the base. Recipe `{recipe.name}`, code `{facts.code_version}`,"
-        f" {facts.machine}."
+        f" {count(facts.train_rows)} training images.{_beside(facts)} The average is the mean of z-scores of {judges},"
+        f" named in the recipe before a number existed; 0 is the base. Recipe `{recipe.name}`, code"
+        f" `{facts.code_version}`, {facts.machine}."
+    )
+
+
+def _beside(facts: Facts) -> str:
+    """What was set beside the recipe, and what a unit of device time is, where a budget counts it."""
+    set_by_hand = "".join(f" `--set {text}`." for text in facts.overrides)
+    recipe, rates = facts.recipe, facts.rates
+    if not any(budget.by == "time" for arm in recipe.arms if (budget := recipe.budget_of(arm))):
+        return set_by_hand
+    return (
+        f"{set_by_hand} Budgets of device time count a pair as {rates['pair']:g} supervised images and a sampled image"
+        f" as {rates['sampled_image']:g}, by {facts.rates_from}; the table of costs has what was measured after."
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
-from spin.core.recipe import Plot
+from spin.core.recipe import CHOSEN, Plot
 from spin.report import svg
 from spin.report.request import Column
 from spin.report.results.claims import column_of
@@ -34,7 +34,9 @@ def _drawn(study: Study, plot: Plot) -> Drawing | None:
     if plot.kind == "bars":
         size = (5.6, 0.9 + _BAR_INCHES * len(shown))
         return svg.draw(lambda axes: _bars(axes, study, shown, column), name=name, title=plot.title, size=size)
-    lines = {label: [row for arm in arms for row in rows[arm]] for label, arms in curves.items()}
+    lines = {  # what other prompts chose is one of the models that are there already
+        label: [row for arm in arms for row in rows[arm] if row.stage != CHOSEN] for label, arms in curves.items()
+    }
     by_time = plot.kind == "cost"
     return svg.draw(
         lambda axes: _lines(axes, study, lines, column, by_time=by_time), name=name, title=plot.title, size=(5.6, 3.0)

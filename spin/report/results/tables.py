@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from spin.core.recipe import AVERAGE, BASE
 from spin.report.figures import NOTHING, bounded_share, count, difference, figures, level, number
@@ -16,6 +17,7 @@ from spin.report.scoring import column_for
 from spin.report.subjects import DENOISING
 
 _SETS: Final = ("frechet_clean", "frechet")
+_PEAK: Final = "peak MiB of its process"
 _LOGGED: Final = ("accuracy", "jensen_gap", "loser_scale")
 
 
@@ -26,17 +28,17 @@ def means(study: Study) -> str:
     loss = [column_of(study, DENOISING)] if study.mean(BASE, DENOISING) else []
     many = len(study.facts.recipe.seeds) > 1
 
-    def cell(column: Column, found: tuple[float, float] | None) -> str:
+    def cell(row: Row, column: Column, found: tuple[float, float] | None) -> str:
         if found is None:
             return NOTHING
         spread = f" ({number((100 if column.percent else 1) * found[1], 1 if column.percent else column.digits)})"
-        return level(column, found[0]) + (spread if many else "")
+        return level(column, found[0]) + (spread if many and row.has_seeds else "")
 
     lines = [
         [
             escape(row.label),
-            *(cell(column, study.mean(row.row, column.metric)) for column in [*judged, *loss]),
-            *(cell(column, study.set_metric(row, column.metric)) for column in sets),
+            *(cell(row, column, study.mean(row.row, column.metric)) for column in [*judged, *loss]),
+            *(cell(row, column, study.set_metric(row, column.metric)) for column in sets),
         ]
         for row in study.rows
     ]
@@ -77,7 +79,7 @@ def costs(study: Study) -> str:
     """What each row took: counted before, measured after."""
     measure = study.row(study.facts.recipe.measure)
     unit = study.spent(measure) if measure else None
-    lines = []
+    lines, alone = [], any(stage.peak_bytes for run in study.facts.runs for stage in run.stages)
     for row in study.rows:
         spent = study.spent(row)
         if spent is None:
@@ -88,19 +90,29 @@ def costs(study: Study) -> str:
         lines.append([
             escape(row.label), escape(row.budget), count(spent["images"]), count(spent["sampled"]), planned,
             figures(spent["train_seconds"]), figures(spent["sample_seconds"]),
-            number(seconds / whole, 2) if whole else NOTHING,
-            figures(spent["peak_bytes"] / 2**20) if spent["peak_bytes"] else NOTHING,
+            number(seconds / whole, 2) if whole else NOTHING, *([_mebibytes(spent["peak_bytes"])] if alone else []),
         ])  # fmt: skip
     header = [
         "cost, mean over seeds", "budget", "training images", "sampled images", "planned time", "training s",
-        "sampling s", "time, x the measure's", "peak MiB",
+        "sampling s", "time, x the measure's", *([_PEAK] if alone else []),
     ]  # fmt: skip
     return table(header, lines)
 
 
+def settings(study: Study) -> str:
+    """What each arm sets beside what all share, and the steps that its budget gave."""
+    lines = []
+    for name in study.facts.recipe.trained:
+        runs, arm = study.facts.runs_of(name), study.facts.recipe.arms[name]
+        solved = runs[0].settings.get("solved", ()) if runs else ()
+        own = ", ".join(f"`{text}`" for text in (*_flat(arm.settings), *solved))
+        lines.append([escape(arm.label), own or NOTHING])
+    return table(["arm", "its own settings"], lines)
+
+
 def training(study: Study) -> str:
     """How the last stage of each row went, by the last steps of its log; held-out error at the noisiest level."""
-    lines = []
+    lines, alone = [], any(stage.peak_bytes for run in study.facts.runs for stage in run.stages)
     for row in study.rows:
         stages = [stage for stage in study.stages(row) if stage.training]
         if not stages:
@@ -110,13 +122,25 @@ def training(study: Study) -> str:
         each = _mean([1000 * stage.train_seconds / stage.images if stage.images else None for stage in stages])
         lines.append([
             escape(row.label), figures(each), *(number(cell, 3) for cell in cells), number(late, 2),
-            figures(stages[0].peak_bytes / 2**20) if stages[0].peak_bytes else NOTHING,
+            *([_mebibytes(stages[0].peak_bytes)] if alone else []),
         ])  # fmt: skip
     header = [
         "last stage", "ms a training image", "implicit accuracy", "Jensen gap", "safeguard's factor",
-        "held-out error at high noise, x its start", "peak MiB",
+        "held-out error at high noise, x its start", *([_PEAK] if alone else []),
     ]  # fmt: skip
     return table(header, lines) if lines else ""
+
+
+def _mebibytes(peak: float | None) -> str:
+    return figures(peak / 2**20) if peak else NOTHING
+
+
+def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}={json.dumps(value)}"
 
 
 def _late(stage: StageFacts) -> list[float]:

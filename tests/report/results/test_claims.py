@@ -72,6 +72,11 @@ def test_what_was_not_measured_says_so(study: Study) -> None:
     assert judged.sentence(study) == "**Not measured**: Another arm is above SFT."
 
 
+def test_the_margin_of_a_share_is_told_in_its_unit(study: Study) -> None:
+    claim = {"says": "So.", "model": "spin", "over": "sft", "on": "attributes", "wants": "not below", "margin": 0.02}
+    assert judge(study, Claim.model_validate(claim)).sentence(study).endswith("; margin 2.0 pp.")
+
+
 def test_a_sentence_tells_difference_interval_and_seeds(study: Study) -> None:
     claim = Claim(says="SPIN is above SFT.", model="spin", over="sft", on="aesthetic")
     told = judge(study, claim).sentence(study)

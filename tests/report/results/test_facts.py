@@ -24,6 +24,11 @@ def test_equal_scores_give_equal_bytes_in_any_order(tmp_path: Path) -> None:
     assert read_scores(tmp_path)["prompt"].to_pylist() == ["a", "b"]
 
 
+def test_nothing_scored_yet_is_an_empty_table(tmp_path: Path) -> None:
+    write_scores(tmp_path, [])
+    assert read_scores(tmp_path).num_rows == 0
+
+
 def test_a_folder_without_results_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no results of a comparison here"):
         read_facts(tmp_path)

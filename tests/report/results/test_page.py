@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from spin.core.errors import ConfigError
 from spin.core.layout import ComparisonFolder
 from spin.report.results.facts import FACTS, SCORES
 from spin.report.results.page import chapter, keep_facts, whole_page, write_chapter, write_whole_page
@@ -48,6 +52,41 @@ def test_a_chapter_has_the_claims_the_tables_and_the_cost(tmp_path: Path) -> Non
         assert head in text
     # SPIN 2: 3 s of training and 1 s of sampling against SFT's 2 s
     assert "| SPIN, iteration 2 | 1 x device time | 64 | 16 | 1.50 | 3 | 1 | 2.00 | 50 |" in text
+
+
+def test_the_base_was_scored_once_and_has_no_spread_over_seeds(tmp_path: Path) -> None:
+    text = chapter(Study(write(tmp_path)))
+    assert "| base | 2.50 | 25.00 | 50.0 % |" in text
+
+
+def test_the_page_tells_what_each_arm_sets_and_what_was_set_beside_the_recipe(tmp_path: Path) -> None:
+    runs = tuple(replace(run, settings={"solved": ["train.steps=9"]}) for run in facts().runs)
+    text = chapter(Study(write(tmp_path, runs=runs, overrides=("data.target=clean",))))
+    assert "| SFT | `iterations=0`, `train.steps=9` |" in text
+    assert "`--set data.target=clean`. Budgets of device time count a pair as 2 supervised images" in text
+
+
+def test_memory_is_told_only_of_processes_of_their_own(tmp_path: Path) -> None:
+    shared = tuple(
+        replace(run, stages=tuple(replace(stage, peak_bytes=None) for stage in run.stages)) for run in facts().runs
+    )
+    assert "peak MiB of its process" in chapter(Study(write(tmp_path / "own")))
+    assert "peak MiB" not in chapter(Study(write(tmp_path / "shared", runs=shared)))
+
+
+def test_pictures_that_stand_beside_are_shown(tmp_path: Path) -> None:
+    folder = docs(tmp_path)
+    assert "(mine.png)" not in whole_page(folder)[tmp_path / "docs" / "results.md"]
+    (folder.parent / "mine.png").write_bytes(b"")
+    assert "(mine.png)" in whole_page(folder)[tmp_path / "docs" / "results.md"]
+
+
+@pytest.mark.parametrize("name", ["opening.md", "order.txt"])
+def test_a_folder_that_is_no_page_is_one_clear_line(tmp_path: Path, name: str) -> None:
+    folder = docs(tmp_path)
+    (folder / name).unlink()
+    with pytest.raises(ConfigError, match=f"{name}: cannot be read; the page needs opening.md, order.txt"):
+        whole_page(folder)
 
 
 def test_a_run_that_ended_early_is_told(tmp_path: Path) -> None:
