@@ -8,5 +8,6 @@ from typing import Annotated
 import typer
 
 Root = Annotated[Path, typer.Option("--root", help="The folder that holds the runs.")]
+OtherRoot = Annotated[Path | None, typer.Option("--root", help="The folder that holds the runs, not the config's.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")]

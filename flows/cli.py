@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from flows.arguments import Overrides, Root, RunName
+from flows.arguments import OtherRoot, Overrides, Root, RunName
 from flows.studying import app as studying
 from flows.studying import plan_comparison
 from spin.core.config import Config, load_config
@@ -81,11 +81,7 @@ def check(source: Source, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def plan(
-    source: Source,
-    overrides: Overrides = None,
-    root: Annotated[Path | None, typer.Option("--root", help="The folder that holds the runs.")] = None,
-) -> None:
+def plan(source: Source, overrides: Overrides = None, root: OtherRoot = None) -> None:
     """Say what a run, or a comparison, will do before anything is spent: counts, time from a probe, disk, memory."""
     from spin.core.recipe_file import is_recipe
 

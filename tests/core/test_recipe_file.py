@@ -281,6 +281,6 @@ def test_prompts_that_the_average_cannot_be_had_of_do_not_choose(tmp_path: Path)
 
 def test_what_tells_arms_apart_is_not_set_beside_the_recipe(tmp_path: Path) -> None:
     recipe = write(tmp_path, PLAIN.replace("{iterations: 0}", "{iterations: 0, data: {rows: 48}}"))
-    with pytest.raises(ConfigError, match="arms.sft.settings.data.rows: the arm's own; leave out --set data.rows=100"):
+    with pytest.raises(ConfigError, match=r"arms.sft.settings.data.rows: the arm's own; leave out --set data.rows=100"):
         load_recipe(recipe, ["data.rows=100"])
     assert load_recipe(recipe, ["data.target=clean"]).overrides == ("data.target=clean",)

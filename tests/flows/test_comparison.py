@@ -36,7 +36,7 @@ def test_all_calls_share_the_rates_of_the_first(tmp_path: Path) -> None:
     assert origin == "a probe"
     assert rates(source, folder)[0] == found
     ComparisonFolder(folder).rates.write_text("")
-    with pytest.raises(ArtifactError, match="rates.json: is damaged; delete it"):
+    with pytest.raises(ArtifactError, match=r"rates.json: is damaged; delete it"):
         rates(source, folder)
 
 
@@ -52,5 +52,7 @@ def test_prompts_that_are_reported_do_not_choose_under_another_name(tmp_path: Pa
     text = RECIPE.replace("{num_inference_steps: 2, prompts", asked)
     text = text.replace("measure: sft", f"choose: {tmp_path}/chooses.txt\nmeasure: sft")
     (tmp_path / "recipe.yaml").write_text(text)
-    with pytest.raises(ConfigError, match="choose: 2 of its prompts are reported by .*reported.txt'; choose by others"):
+    with pytest.raises(
+        ConfigError, match=r"choose: 2 of its prompts are reported by .*reported.txt'; choose by others"
+    ):
         compare(tmp_path / "recipe.yaml", tmp_path / "runs").result()
