@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flows.asking import HELD_OUT, Asked, held_out, prompt_set
+from flows.asking import Asked, held_out, prompt_set
+from spin.core.benchmarks import HELD_OUT
 from spin.core.config import Config
 from spin.core.config_rules import SET_METRICS, judges_of, scorers_of
 from spin.core.config_training import SftConfig, TrainConfig

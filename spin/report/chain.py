@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from spin.core.benchmarks import HELD_OUT
 from spin.core.config_identity import config_hash
 from spin.core.errors import ArtifactError, ConfigError
 from spin.core.layout import EvaluationFolder, RealCache, RunFolder, StageFolder
@@ -18,7 +19,6 @@ from spin.core.planning import read_plan
 from spin.core.record import read_record, recorded_config, relative
 from spin.report.standing import SHORT, Artifacts, Standing, differing, whole_digest
 
-_HELD_OUT: Final = ("test", "validation")
 _NOT_SETTINGS: Final = ("data_digest", "versions", "real")  # of an evaluation: links of their own
 
 
@@ -266,7 +266,7 @@ class Chain:
     def _asked(self, folder: EvaluationFolder, settings: Mapping[str, Any]) -> str:
         """The prompts of an evaluation: held-out rows of the data, or a prompt set."""
         digest = settings.get("data_digest")
-        if folder.benchmark in _HELD_OUT:
+        if folder.benchmark in HELD_OUT:
             return self.real()
         if digest is None:
             return self.add(Link("asked", "prompt set", folder.benchmark, broken=("nothing tells which prompts",)))
