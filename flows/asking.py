@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from spin.core.benchmarks import PREPARED, benchmark_name
 from spin.core.errors import ConfigError
 from spin.core.layout import PromptSetFolder, RunsRoot
 from spin.core.store import read_manifest
 from spin.prepare.request import PrepareResult
-
-_PREPARED: Final = re.compile(r"([A-Za-z0-9_-]{1,64})-[0-9a-f]{16}")  # a folder of cache/prompts
 
 
 @dataclass(frozen=True)
@@ -37,9 +34,8 @@ def prompt_set(benchmark: str, root: RunsRoot, *, limit: int | None, max_bad_sha
         benchmark: as in evaluation.benchmarks, or the folder's name of a set that stands.
         model: a pipeline, whose tokenizer tells which prompts are too long.
     """
-    named = _PREPARED.fullmatch(benchmark)
-    if named is not None and root.prompt_sets.joinpath(benchmark).is_dir():
-        return _standing(PromptSetFolder(root.prompt_sets / benchmark), named[1])
+    if PREPARED.fullmatch(benchmark) and root.prompt_sets.joinpath(benchmark).is_dir():
+        return _standing(PromptSetFolder(root.prompt_sets / benchmark), benchmark_name(benchmark))
     from spin.diffusion.text import token_counter  # torch and transformers: only running flows pay for them
     from spin.evaluate.prompt_set import prepare_prompt_set
 

@@ -14,9 +14,9 @@ from flows.asking import Asked
 from flows.entering import check_run, check_sources, locked, only_one
 from flows.requests import Requests, ask_once
 from flows.spin_diffusion import prepare_run
+from spin.core.benchmarks import HELD_OUT
 from spin.core.budgets import check_equal, solved_steps, spent, steps_key
 from spin.core.config import Config
-from spin.core.config_rules import HELD_OUT
 from spin.core.draft import replace_file
 from spin.core.errors import ArtifactError, ConfigError
 from spin.core.families import refuse_other_family

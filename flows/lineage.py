@@ -12,8 +12,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from spin.core.layout import RunsRoot
-from spin.report.chain import Link
 from spin.report.lineage import Lineage, lineage
+from spin.report.link import Link
 from tasks.showing import console
 
 _DIGITS: Final = 12  # of a digest in the tree; JSON has all
@@ -22,7 +22,7 @@ _FACTS: Final = {  # what the tree tells of a link; JSON tells all
     "pictures": ("guidance_scale", "num_inference_steps", "seed", "max_prompts"),
     "samples": ("guidance_scale", "num_inference_steps"),
     "plan": ("shards",), "config": ("seed", "code_version"), "number": ("value", "low", "high"),
-    "base model": ("path",), "data": ("path",),
+    "base model": ("path",), "data": ("path",), "averaged opponent": ("decay",),
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.entering import enter
+from spin.core.benchmarks import HELD_OUT
 from spin.core.config import Config
 from spin.core.config_rules import check_run_name
 from spin.core.environment import code_version
@@ -28,15 +29,15 @@ def reproduce(
     """Rerun a run or a sample of it, and tell; true where nothing differs by more than `tolerance`."""
     folder = RunsRoot(root.absolute()).run(run)
     record = read_run_record(folder)
-    refuse_unfinished(record, recorded_config(folder))
+    config = recorded_config(folder)
+    refuse_unfinished(record, config)
     notes = refuse_other_code(record, any_code=any_code)
     if notes and stage is not None and not sample:
         raise ConfigError("other code would make the stages before it again, too", where="--stage", fix="leave it out")
     if sample and into is not None:
         raise ConfigError("a sample leaves nothing behind", where="--into", fix="leave it out")
-    known = ["data", *(str(entry["name"]) for entry in record["stages"])]
-    if stage is not None and stage not in (known if sample else known[2:]):
-        raise ConfigError(f"run {run!r} has no stage {stage[:64]!r} to repeat", fix=f"stages: {', '.join(known[2:])}")
+    if stage is not None:
+        refuse_stage(record, config, stage, sample=sample > 0)
     target = _target(run, into)
     enter(root, run)
     from flows.reproduce import check_sample, rerun
@@ -62,6 +63,17 @@ def refuse_unfinished(record: Record, config: Config) -> None:
     missing = [name for name in wanted if name not in done]
     if missing:
         raise ConfigError(f"run {record['run']!r} is not finished: it has no {', '.join(missing)}", fix="finish it")
+
+
+def refuse_stage(record: Record, config: Config, stage: str, *, sample: bool) -> None:
+    """A rerun begins behind the base; a sample needs something of the stage to compare."""
+    run, models = record["run"], [str(entry["name"]) for entry in record["stages"]]
+    known = ["data", *models] if sample else models[1:]
+    if stage not in known:
+        raise ConfigError(f"run {run!r} has no stage {stage[:64]!r} to repeat", fix=f"stages: {', '.join(known)}")
+    if stage == "data" and not set(HELD_OUT).intersection(config.evaluation.benchmarks):
+        problem = f"nothing to compare: run {run!r} was not asked about rows of its data"
+        raise ConfigError(problem, where="--stage data", fix=f"name another stage: {', '.join(models)}")
 
 
 def refuse_other_code(record: Record, *, any_code: bool) -> tuple[str, ...]:

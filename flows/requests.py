@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from flows.asking import Asked, held_out, prompt_set
+from spin.core.benchmarks import HELD_OUT
 from spin.core.config import Config
-from spin.core.config_rules import HELD_OUT, SET_METRICS, judges_of, scorers_of
+from spin.core.config_rules import SET_METRICS, judges_of, scorers_of
 from spin.core.config_training import SftConfig, TrainConfig
 from spin.core.environment import code_version
 from spin.core.layout import RealCache, RunFolder, RunsRoot, StageFolder

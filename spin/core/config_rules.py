@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from spin.core.benchmarks import HELD_OUT, PUBLISHED
+
 RESERVED_RUN_NAMES: Final = ("cache", "evaluations")  # folders beside the runs, in the runs root
 JUDGES: Final[Mapping[str, tuple[str, ...]]] = {  # those that see one picture at a time, by who made them
     "miniature": ("alignment", "aesthetic", "attributes"),
     "published": ("pickscore", "hpsv2", "image_reward", "aesthetic"),
 }
 SET_METRICS: Final = ("frechet", "frechet_clean")  # in the features of the miniature's aesthetic judge
-HELD_OUT: Final = ("test", "validation")  # benchmarks that are rows of the run's own data
-BENCHMARKS: Final = (*HELD_OUT, "pickapic_test", "partiprompts", "hpsv2", "paper_figures")
+BENCHMARKS: Final = (*HELD_OUT, *PUBLISHED)
 DIVERSITY: Final = "diversity"  # of the pictures of one prompt
 SCORERS: Final = (*dict.fromkeys(name for names in JUDGES.values() for name in names), *SET_METRICS, DIVERSITY)
 

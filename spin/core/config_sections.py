@@ -64,7 +64,9 @@ class DataConfig(Section):
         "real images of the miniature: best of three draws (winners) or faultless ones (clean); miniature only",
         source=f"{MEASURED}; winners are what Pick-a-Pic gives",
     )
-    rows: int | None = setting(None, "rows to use, from the first; null for all", source=CHOSEN, ge=1, le=FOREVER)
+    rows: int | None = setting(
+        None, "train rows to use, from the first; held-out ones all stay; null for all", source=CHOSEN, ge=1, le=FOREVER
+    )
     held_out_share: float = setting(
         0.1, "share of your own rows kept from training, half validation, half test", source=CHOSEN, gt=0, lt=1
     )

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from spin.core.benchmarks import HELD_OUT
 from spin.core.config import Config, load_config
 from spin.core.config_file import (
     KeyPath,
@@ -29,7 +30,7 @@ from spin.core.config_file import (
     read_config_text,
 )
 from spin.core.config_messages import did_you_mean, problems_of
-from spin.core.config_rules import DIVERSITY, HELD_OUT, JUDGES, SET_METRICS, scorers_of
+from spin.core.config_rules import DIVERSITY, JUDGES, SET_METRICS, scorers_of
 from spin.core.config_setting import Section
 from spin.core.errors import ConfigError
 from spin.core.recipe import AVERAGE, BASE, CHOSEN, Arm, Budget, Claim, Plot, Rates, Recipe

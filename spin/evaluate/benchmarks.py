@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from spin.core.benchmarks import is_url
 from spin.core.errors import DataError
-from spin.evaluate.prompt_files import Chosen, Columns, is_url, read_prompts
+from spin.evaluate.prompt_files import Chosen, Columns, read_prompts
 from spin.evaluate.prompts import PromptRecord
 
 _FIRST_ROW: Final = {".csv": 2, ".tsv": 2}  # below the header, as the reader of local files counts

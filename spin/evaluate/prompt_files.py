@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spin.core.benchmarks import file_name, is_url
 from spin.core.errors import DataError
 from spin.evaluate.prompts import PromptRecord
 
@@ -27,7 +27,6 @@ _LONGEST_LINE: Final = 1 << 20  # bytes; what is longer is no prompt, and may be
 _LARGEST_JSON: Final = 64 << 20  # bytes
 _BATCH_ROWS: Final = 4096
 _BOM: Final = b"\xef\xbb\xbf"
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(//|:)")
 _TEXT_TYPES: Final = frozenset({pa.string(), pa.large_string(), pa.string_view()})
 
 
@@ -84,15 +83,6 @@ def read_prompts(source: str | Path, columns: Columns | None = None) -> Iterator
         raise DataError("is no known kind of prompt file", where=where, fix=f"name one that ends with {kinds}")
     with _opened(source, where) as stream:
         yield from reader(stream, name, where, columns or Columns())
-
-
-def is_url(source: str | Path) -> bool:
-    return isinstance(source, str) and bool(_URL.match(source))
-
-
-def file_name(source: str | Path) -> str:
-    """The last part of a path or URL."""
-    return PurePosixPath(urlsplit(str(source)).path).name if is_url(source) else Path(source).name
 
 
 def shown(source: str | Path) -> str:

@@ -19,18 +19,17 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spin.core.benchmarks import benchmark_name, is_url
 from spin.core.errors import ArtifactError, ConfigError, DataError
 from spin.core.layout import PromptSetFolder, RunsRoot
 from spin.core.schema import PROMPT_SET, QUARANTINE, content_digest
 from spin.core.store import commit, stands, verify
 from spin.evaluate.benchmarks import BENCHMARKS, Benchmark, benchmark_of
-from spin.evaluate.prompt_files import Columns, file_name, is_url, read_prompts, shown
+from spin.evaluate.prompt_files import Columns, read_prompts, shown
 from spin.evaluate.prompts import PromptRecord
 from spin.evaluate.sifting import CountTokens, Row, RowFile, Sieve
 
 _NAMED: Final = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)=(.+)")
-_UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
-_LONGEST_NAME: Final = 64
 
 
 @dataclass(frozen=True)
@@ -126,19 +125,13 @@ def _source(benchmark: str, prompt_column: str | None) -> _Source:
         known = BENCHMARKS[benchmark]
         return _Source(known.name, known.dataset or known.name, known.records(), known)
     named = _NAMED.fullmatch(benchmark)
-    if named is not None and not Path(benchmark).exists():
+    if named is not None and (named[1] in BENCHMARKS or not Path(benchmark).exists()):
         known, path = benchmark_of(named[1]), named[2]
         return _Source(known.name, shown(path), known.records(path), known)
     if not benchmark or not (is_url(benchmark) or Path(benchmark).suffix or Path(benchmark).exists()):
         benchmark_of(benchmark)  # raises: a name, and none that is known
     columns = Columns() if prompt_column is None else Columns(prompt=(prompt_column,))
-    return _Source(_own_name(benchmark), shown(benchmark), read_prompts(benchmark, columns), None)
-
-
-def _own_name(source: str) -> str:
-    """A file's stem as it may stand in a path; never the name of a published benchmark."""
-    stem = _UNSAFE.sub("-", Path(file_name(source)).stem).strip("-_")[:_LONGEST_NAME] or "prompts"
-    return f"own-{stem}" if stem in BENCHMARKS else stem
+    return _Source(benchmark_name(benchmark), shown(benchmark), read_prompts(benchmark, columns), None)
 
 
 def _in_turn(rows: Iterable[Row]) -> list[Row]:

@@ -6,7 +6,7 @@ Nothing but names and captions stays in memory; user files are only ever opened 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -36,18 +36,21 @@ def read_own_data(
     image_column: str,
     caption_column: str,
     loser_column: str | None = None,
-    max_rows: int | None,
+    train_rows: int | None,
     held_out_share: float,
     max_image_pixels: int,
 ) -> TargetData:
-    """Judge the first `max_rows` rows; good ones are sorted by identity, bad ones stand as they were met."""
+    """Judge every row; good ones are sorted by identity, bad ones stand as they were met.
+
+    `train_rows` keeps the first train rows only: runs on more and on fewer are judged by the same held-out ones.
+    """
     if path is None:
         raise DataError(f"not set, but data.source is {source}", where="data.path", fix="set it to your pictures")
     columns = {"image_column": image_column, "caption_column": caption_column, "loser_column": loser_column}
     candidates = _open(path, source=source, columns=columns)
     good: dict[str, tuple[str, str, str]] = {}  # sample id -> caption, origin, loser
     rejections: list[Rejection] = []
-    for candidate in islice(candidates(), max_rows):
+    for candidate in candidates():
         try:
             caption, content = clean_caption(candidate.caption), candidate.read()
             identity = sample_id(content, caption)
@@ -58,19 +61,26 @@ def read_own_data(
         except Rejected as error:
             rejections.append(Rejection(candidate.origin, error.reason, error.detail))
     splits = split_rows(list(good), held_out_share=held_out_share)
-    rows = [Row(name, good[name][0], splits[name], *good[name][1:]) for name in sorted(good)]
+    rows = [Row(name, good[name][0], splits[name], *good[name][1:]) for name in sorted(_kept(good, splits, train_rows))]
     winners, losers = (
         partial(_pictures, path, candidates, rows, partial(_read_again, path, max_image_pixels, again))
         for again in (_winner, _loser)
     )
-    return TargetData(rows, rejections, winners, losers if loser_column is not None else None)
+    beaten = losers if loser_column is not None else None
+    return TargetData(rows, rejections, winners, beaten, left_out=len(good) - len(rows))
 
 
-def require_enough(rows: Sequence[Row], *, where: Path | None) -> None:
+def require_enough(data: TargetData, *, where: Path | None) -> None:
     """Own data must have something to train on and something to hold out."""
-    if len(rows) < MINIMUM_ROWS:
-        problem = f"{len(rows)} usable {'row' if len(rows) == 1 else 'rows'}; a held-out part needs {MINIMUM_ROWS}"
-        raise DataError(problem, where=str(where), fix=f"add pictures, or raise data.rows to {MINIMUM_ROWS} or more")
+    if data.usable < MINIMUM_ROWS:
+        problem = f"{data.usable} usable {'row' if data.usable == 1 else 'rows'}; a held-out part needs {MINIMUM_ROWS}"
+        raise DataError(problem, where=str(where), fix="add pictures")
+
+
+def _kept(met: Collection[str], splits: Mapping[str, Split], train_rows: int | None) -> list[str]:
+    """Every held-out row, and the first train rows in the order of the source."""
+    first = set(islice((name for name in met if splits[name] == "train"), train_rows))
+    return [name for name in met if name in first or splits[name] != "train"]
 
 
 def _judge_loser(candidate: Candidate, max_image_pixels: int) -> str:

@@ -33,7 +33,7 @@ def count_reasons(data: TargetData) -> dict[str, int]:
 
 def refuse_bad_data(data: TargetData, *, max_bad_share: float, where: Path | None, quarantine: Path) -> None:
     """Raise where more than `max_bad_share` of the rows are bad, or none is good."""
-    bad, rows = len(data.rejections), len(data.rejections) + len(data.rows)
+    bad, rows = len(data.rejections), len(data.rejections) + data.usable
     if rows == 0:
         raise DataError("holds no rows", where=str(where), fix="set data.path to your pictures")
     if data.rows and bad <= max_bad_share * rows:

@@ -45,7 +45,7 @@ def run(request: PrepareRequest, *, progress: Progress = ignore) -> PrepareResul
     write_quarantine(folder.quarantine, data)
     if request.source != "miniature":
         refuse_bad_data(data, max_bad_share=request.max_bad_share, where=request.path, quarantine=folder.quarantine)
-        require_enough(data.rows, where=request.path)
+        require_enough(data, where=request.path)
     keep(
         folder.prompts,
         lambda path: write_rows(path, PROMPTS, (row.as_prompt() for row in data.rows)),
@@ -76,7 +76,7 @@ def _read(request: PrepareRequest) -> TargetData:
         image_column=request.image_column,
         caption_column=request.caption_column,
         loser_column=request.loser_column,
-        max_rows=request.rows,
+        train_rows=request.rows,
         held_out_share=request.held_out_share,
         max_image_pixels=request.max_image_pixels,
     )

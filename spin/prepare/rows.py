@@ -62,12 +62,19 @@ class TargetData:
 
     `pictures(size, splits)` gives (row number, (size, size, 3) uint8) in the order that is cheap to read;
     `losers` does the same for the dispreferred pictures, and is None where the data was asked for none.
+    `left_out` good train rows are not among `rows`: fewer were asked for.
     """
 
     rows: Sequence[Row]
     rejections: Sequence[Rejection]
     pictures: Pictures
     losers: Pictures | None = None
+    left_out: int = 0
+
+    @property
+    def usable(self) -> int:
+        """Good rows of the source, asked for or not."""
+        return len(self.rows) + self.left_out
 
     def digest(self, size: int) -> str:
         """Digest of the rows, their splits and the pictures' size; 64 hex digits."""

@@ -7,38 +7,19 @@ a file is missing or damaged, or where what stands there now has another digest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from spin.core.benchmarks import HELD_OUT
 from spin.core.config_identity import config_hash
 from spin.core.errors import ArtifactError, ConfigError
 from spin.core.layout import EvaluationFolder, RealCache, RunFolder, StageFolder
 from spin.core.planning import read_plan
 from spin.core.record import read_record, recorded_config, relative
+from spin.report.link import Link
 from spin.report.standing import SHORT, Artifacts, Standing, differing, whole_digest
 
-_HELD_OUT: Final = ("test", "validation")
 _NOT_SETTINGS: Final = ("data_digest", "versions", "real")  # of an evaluation: links of their own
-
-
-@dataclass(frozen=True)
-class Link:
-    """One step back: what it is, its digest, what it was made from, and what is wrong with it."""
-
-    id: str
-    kind: str
-    name: str
-    digest: str | None = None
-    made_from: tuple[str, ...] = ()  # ids of other links
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    files: tuple[Standing, ...] = ()
-    broken: tuple[str, ...] = ()
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """Everything that breaks the chain here."""
-        return (*(f"{file.path} {file.broken}" for file in self.files if file.broken), *self.broken)
 
 
 class Chain:
@@ -114,6 +95,20 @@ class Chain:
             return f"model {name}"
         return self._base() if name == "base" else self._trained(name)
 
+    def opponent(self, name: str) -> str:
+        """The averaged opponent of an iteration: of the opponent before it and of the iterate that starts."""
+        stage, file = self.stages[name], self._artifacts.look(StageFolder(self.folder.path / name).opponent)
+        averaged = [file.identity.get(kind) for kind in ("opponent", "iterate")]
+        before = self._before(name)
+        sources = tuple(id for digest in averaged for id in self._player(digest, models=before, averages=before))
+        broken = (
+            *differing("run.json names another opponent", file.digest, stage.get("opponent_digest")),
+            *differing("averaged with another iterate than starts", averaged[1], stage.get("start_digest")),
+            *(("averaged from what is no model of the run",) if file.identity and len(sources) < 2 else ()),
+        )
+        facts, files = {"decay": file.identity.get("decay")}, (file,)
+        return self.add(Link(f"opponent {name}", "averaged opponent", name, file.digest, sources, facts, files, broken))
+
     def samples(self, name: str) -> str:
         """The opponent's images of an iteration."""
         stage = StageFolder(self.folder.path / name)
@@ -186,21 +181,25 @@ class Chain:
 
     def _trained(self, name: str) -> str:
         stage, file = self.stages[name], self._artifacts.look(self._checkpoint(name))
-        start = file.identity.get("start") or stage.get("opponent_digest")
-        opponent = self._opponent(start, of=name)
+        start = file.identity.get("start") or stage.get("start_digest") or stage.get("opponent_digest")
+        reference = file.identity.get("reference")  # recorded only where another plays than starts
+        asked = {"trained from": start, **({"held against": reference} if reference else {})}
+        players = {role: self._opponent(digest, of=name) for role, digest in asked.items()}
         read = {"prompts": self.links[self.prompts()].digest}
         for file_of, found in zip(("real", "text"), self.links[self.real()].files, strict=False):
             read[file_of] = found.digest
-        sources = [*opponent, "prompts", "real", self.config()]
+        models = list(dict.fromkeys(id for ids in players.values() for id in ids))
+        sources = [*models, "prompts", "real", self.config()]
         if stage.get("samples"):
-            sources.insert(len(opponent), self.samples(name))
+            sources.insert(len(models), self.samples(name))
             read["samples"] = self.links[f"samples {name}"].digest
         if self._labelled(name):
             sources.append(self.losers())
             read["losers"] = self.links["losers"].digest
         broken = [
             *differing("run.json names another digest", file.digest, stage.get("digest")),
-            *(() if opponent else (f"trained from {str(start)[:SHORT]}, which is no model of the run",)),
+            *differing("run.json names another opponent", reference or start, stage.get("opponent_digest")),
+            *(f"{x} {str(asked[x])[:SHORT]}, which is no model of the run" for x in players if not players[x]),
             *(x for kind in read for x in differing(f"trained on other {kind}", file.identity.get(kind), read[kind])),
         ]
         kept = {key: file.identity.get(key) for key in ("run_seed", "draws", "dtype")}
@@ -266,7 +265,7 @@ class Chain:
     def _asked(self, folder: EvaluationFolder, settings: Mapping[str, Any]) -> str:
         """The prompts of an evaluation: held-out rows of the data, or a prompt set."""
         digest = settings.get("data_digest")
-        if folder.benchmark in _HELD_OUT:
+        if folder.benchmark in HELD_OUT:
             return self.real()
         if digest is None:
             return self.add(Link("asked", "prompt set", folder.benchmark, broken=("nothing tells which prompts",)))
@@ -282,10 +281,31 @@ class Chain:
         return self.add(Link(f"judges {digest}", "judges' weights", name, digest, (), dict(versions), (), broken))
 
     def _opponent(self, digest: str | None, *, of: str) -> tuple[str, ...]:
-        """The model with this digest that was made before stage `of`, if there is one."""
-        before = list(self.stages)[: list(self.stages).index(of) if of in self.stages else None]
-        found = (name for name in before if digest and self.stages[name].get("digest") == digest)
-        return tuple(self.model(name) for name in list(found)[:1])
+        """The model with this digest that was made before stage `of`, or an averaged opponent, at last its own."""
+        before = self._before(of)
+        return self._player(digest, models=before, averages=[*before, of])
+
+    def _player(self, digest: str | None, *, models: Iterable[str], averages: Iterable[str]) -> tuple[str, ...]:
+        """Who has this digest, if anyone: a model of these stages, or the averaged opponent of those."""
+        for name in models:
+            if digest and self.stages[name].get("digest") == digest:
+                return (self.model(name),)
+        for name in averages:
+            if digest and self._averaged(name) == digest:
+                return (self.opponent(name),)
+        return ()
+
+    def _averaged(self, name: str) -> str | None:
+        """Digest that an iteration's averaged opponent must have; None where a model of the run played."""
+        stage, train = self.stages.get(name, {}), self.record["config"].get("train") or {}
+        if train.get("opponent") != "average" or stage.get("opponent_digest") == stage.get("start_digest"):
+            return None
+        return stage.get("opponent_digest")
+
+    def _before(self, name: str) -> list[str]:
+        """Stages that stood when this one began."""
+        names = list(self.stages)
+        return names[: names.index(name) if name in names else None]
 
     def _title(self, name: str, folder: EvaluationFolder) -> str:
         return f"{self.stages.get(name, {}).get('label') or name}, {folder.benchmark}.{folder.protocol}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from spin.core.benchmarks import benchmark_name
 from spin.core.gate import Evidence, opposite
 from spin.core.statistics import Estimate
 from spin.report.reading import Run
@@ -13,18 +14,21 @@ from spin.report.scoring import convergence
 
 
 def gate_benchmark(record: Mapping[str, Any]) -> str | None:
-    """The prompts that a run's gate decides by; None where it is off."""
+    """Name of the prompts that a run's gate decides by, as their evaluations bear it; None where it is off."""
     gate = (record.get("config") or {}).get("gate") or {}
-    return None if gate.get("mode", "off") == "off" else str(gate.get("benchmark"))
+    return None if gate.get("mode", "off") == "off" else benchmark_name(str(gate.get("benchmark")))
 
 
 def seen_by_gate(run: Run) -> Run:
-    """The run on the prompts that its gate decides by; as it is where the gate is off, or nobody scored them yet."""
+    """The run on the prompts that its gate decides by; without scores where nobody scored those yet.
+
+    Never on the reported ones in their place. Where the gate is off, the run as it is.
+    """
     name = gate_benchmark(run.record)
     if name is None:
         return run
     keys = (key for key in (run.key, *run.further) if key.rpartition(".")[0] == name)
-    key = next(keys, run.key)
+    key = next(keys, "")
     return run if key == run.key else run.on(key)
 
 

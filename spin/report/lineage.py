@@ -13,8 +13,9 @@ from spin.core.layout import EvaluationFolder, RunFolder
 from spin.core.record import read_run_record, relative
 from spin.core.store import hash_file
 from spin.report.boards import board, further_boards
-from spin.report.chain import Chain, Link
+from spin.report.chain import Chain
 from spin.report.costs import cost_table
+from spin.report.link import Link
 from spin.report.reading import Run, read_run
 from spin.report.standing import Standing
 from spin.report.tables import csv_text

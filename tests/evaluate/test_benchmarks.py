@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from spin.core.benchmarks import PUBLISHED
 from spin.core.errors import DataError
 from spin.evaluate.benchmarks import BENCHMARKS, benchmark_of
 from spin.evaluate.prompts import PromptRecord
@@ -26,6 +27,7 @@ def plain(record: PromptRecord) -> tuple[object, ...]:
 def test_the_counts_are_those_that_the_paper_names() -> None:
     counts = {name: benchmark.prompts for name, benchmark in BENCHMARKS.items()}
     assert counts == {"pickapic_test": 500, "partiprompts": 1632, "hpsv2": 3200, "paper_figures": 8}
+    assert tuple(counts) == PUBLISHED
     assert [name for name, benchmark in BENCHMARKS.items() if benchmark.balanced] == ["partiprompts", "hpsv2"]
     assert all(benchmark.licence for benchmark in BENCHMARKS.values())
     commits = [benchmark.revision for benchmark in BENCHMARKS.values() if benchmark.revision is not None]

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from spin.core.benchmarks import file_name
 from spin.core.errors import DataError
-from spin.evaluate.prompt_files import Columns, file_name, read_prompts, shown
+from spin.evaluate.prompt_files import Columns, read_prompts, shown
 from spin.evaluate.prompts import PromptRecord
 
 

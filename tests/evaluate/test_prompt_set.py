@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from spin.core.benchmarks import benchmark_name
 from spin.core.errors import ArtifactError, ConfigError, DataError, SpinError
 from spin.core.layout import RunsRoot
 from spin.core.plan import prompt_hash
@@ -201,13 +202,13 @@ def test_one_prompt_has_one_identity_in_every_benchmark(tmp_path: Path) -> None:
     ("name", "safe"),
     [
         ("..txt", "prompts"), ("...--x y.txt", "x-y"), ("\u732b.txt", "prompts"), ("hpsv2.txt", "own-hpsv2"),
-        ("a.b.txt", "a-b"), ("x" * 99 + ".txt", "x" * 64),
+        ("test.txt", "own-test"), ("a.b.txt", "a-b"), ("x" * 99 + ".txt", "x" * 64),
     ],
 )  # fmt: skip
 def test_the_name_of_a_file_is_made_safe_for_a_path(tmp_path: Path, name: str, safe: str) -> None:
     (tmp_path / "in").mkdir()
     found = prepare(write(tmp_path / "in" / name, "a cat"), tmp_path)
-    assert found.name == safe
+    assert found.name == safe == benchmark_name(str(tmp_path / "in" / name))
     assert found.folder.parent == tmp_path / "runs" / "cache" / "prompts"
 
 

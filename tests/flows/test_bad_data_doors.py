@@ -92,8 +92,9 @@ def test_more_bad_rows_than_allowed_say_which_setting_allows_more(folder: Path) 
 
 
 def test_too_few_pictures_are_refused_with_the_number_needed(folder: Path) -> None:
-    line = type_in(folder, "run", "spin.yaml", *setting("data.rows=5")).line
-    assert "5 usable rows; a held-out part needs 8" in line
+    export_digits(folder / "few", 5)
+    line = type_in(folder, "run", "spin.yaml", *setting("data.path=few")).line
+    assert "5 usable rows; a held-out part needs 8; add pictures" in line
 
 
 def test_a_parquet_file_that_is_none_is_named(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from flows.status import print_status
 from spin.core.layout import RunsRoot
 from spin.core.schema import read_table
 from spin.core.store import read_manifest
+from spin.report.lineage import lineage
 from tests.flows.conftest import play, tiny
 
 
@@ -34,3 +36,6 @@ def test_a_run_against_averaged_opponents_on_their_own_trajectories(tmp_path: Pa
     assert "trajectory" in read_table(folder.iteration(2).samples(0)).column_names
     assert print_status(tmp_path, "tiny", verify=True)
     assert play(config) == "0 images sampled, 0 optimizer steps, 0 images scored"
+    assert lineage(folder, "iteration-02", hash_bytes=True).problems == ()
+    shutil.rmtree(folder.iteration(2).opponent)
+    assert lineage(folder, "iteration-02").problems == ("tiny/iteration-02/opponent is missing",)

@@ -176,6 +176,20 @@ def test_a_sample_finds_an_image_that_its_opponent_did_not_draw(copy: Callable[[
     assert "iteration-01" not in answer.out
 
 
+def test_a_stage_of_which_a_sample_compares_nothing_is_refused(copy: Callable[[], Played]) -> None:
+    """The data is judged by its held-out rows, and a run may be asked prompts from elsewhere only."""
+    run = copy()
+    record = read_record(folder_of(run))
+    record["config"]["evaluation"]["benchmarks"] = ["paper_figures"]
+    write_record(folder_of(run), record)
+    answer = reproduce(run, "--sample", "1", "--stage", "data")
+    assert answer.code == 2
+    assert answer.line == (
+        "--stage data: nothing to compare: run 'tiny' was not asked about rows of its data; "
+        "name another stage: base, sft, iteration-01, iteration-02"
+    )
+
+
 @pytest.mark.slow
 def test_one_stage_is_made_again_from_what_the_run_has_before_it(own: Played) -> None:
     """The rerun stands in a runs root of its own, or its evaluations would be compared with themselves."""

@@ -10,7 +10,8 @@ import pytest
 
 from spin.core.errors import DataError
 from spin.prepare.own_data import read_own_data, require_enough
-from spin.prepare.rows import TargetData
+from spin.prepare.quarantine import refuse_bad_data
+from spin.prepare.rows import Row, TargetData
 from tests.digits import digits, export_digits, export_digits_table
 
 WriteFolder = Callable[..., Path]
@@ -21,7 +22,7 @@ PICTURES = {f"{i}.png": content for i, (content, _) in enumerate(digits(12))}
 def read(path: Path | None, **changes: Any) -> TargetData:
     values: dict[str, Any] = {
         "source": "imagefolder", "image_column": "image", "caption_column": "text",
-        "max_rows": None, "held_out_share": 0.2, "max_image_pixels": 10_000,
+        "train_rows": None, "held_out_share": 0.2, "max_image_pixels": 10_000,
     }  # fmt: skip
     return read_own_data(path, **{**values, **changes})
 
@@ -92,16 +93,37 @@ def test_pictures_of_chosen_splits_only_are_read(write_folder: WriteFolder) -> N
     assert all(picture.shape == (16, 16, 3) for _, picture in data.pictures(16, ALL))
 
 
-def test_max_rows_takes_the_first(write_folder: WriteFolder) -> None:
-    data = read(write_folder(PICTURES), max_rows=9)
-    assert sorted(row.caption for row in data.rows) == sorted(f"picture {name}" for name in list(PICTURES)[:9])
+def place(row: Row) -> int:
+    """Line of a row in metadata.jsonl."""
+    return int(row.origin.partition(":")[2])
 
 
-def test_rows_reading_ends_where_the_last_wanted_picture_was_found(write_folder: WriteFolder) -> None:
-    folder = write_folder(PICTURES)
-    data = read(folder, max_rows=9)
-    (folder / "11.png").unlink()
-    assert len(list(data.pictures(32, ALL))) == 9
+def test_fewer_train_rows_are_the_first_ones_and_the_held_out_rows_stay(tmp_path: Path) -> None:
+    folder = export_digits(tmp_path / "digits", 100)
+    whole, few = read(folder), read(folder, train_rows=10)
+    train = sorted((row for row in whole.rows if row.split == "train"), key=place)
+    held_out = [row for row in whole.rows if row.split != "train"]
+    assert [row for row in few.rows if row.split != "train"] == held_out
+    assert sorted((row for row in few.rows if row.split == "train"), key=place) == train[:10]
+    assert (few.left_out, few.usable) == (len(train) - 10, 100)
+    assert len(list(few.pictures(32, ALL))) == len(few.rows)
+
+
+def test_rows_behind_the_last_train_row_that_is_used_are_judged_too(write_folder: WriteFolder) -> None:
+    folder = write_folder({**PICTURES, "99.png": PICTURES["0.png"][:100]})
+    data = read(folder, train_rows=1)
+    assert [row.split for row in data.rows].count("train") == 1
+    refuse_bad_data(data, max_bad_share=1 / 13, where=folder, quarantine=folder)
+    with pytest.raises(DataError, match="1 of 13 rows cannot be used"):
+        refuse_bad_data(data, max_bad_share=0.07, where=folder, quarantine=folder)
+
+
+def test_rows_reading_ends_where_the_last_wanted_picture_was_found(tmp_path: Path) -> None:
+    folder = export_digits(tmp_path / "digits", 40)
+    data = read(folder, train_rows=1)
+    assert max(map(place, data.rows)) < 40  # else this test shows nothing
+    (folder / "digit-0039.png").unlink()
+    assert len(list(data.pictures(32, ALL))) == len(data.rows)
 
 
 @pytest.mark.parametrize("change", ["other bytes", "gone", "other caption", "row gone"])
@@ -126,12 +148,11 @@ def test_a_source_without_a_path_is_refused() -> None:
 
 
 def test_seven_rows_are_too_few_and_eight_are_enough(write_folder: WriteFolder) -> None:
-    data = read(write_folder(PICTURES), max_rows=8)
-    require_enough(data.rows, where=Path("own"))
-    with pytest.raises(
-        DataError, match=r"own: 7 usable rows; a held-out part needs 8; add pictures, or raise data.rows"
-    ):
-        require_enough(data.rows[:7], where=Path("own"))
+    some = list(PICTURES.items())
+    require_enough(read(write_folder(dict(some[:8]), name="eight"), train_rows=1), where=Path("own"))
+    seven = read(write_folder(dict(some[:7]), name="seven"))
+    with pytest.raises(DataError, match=r"own: 7 usable rows; a held-out part needs 8; add pictures$"):
+        require_enough(seven, where=Path("own"))
 
 
 def preferences(write_folder: WriteFolder, **changes: Any) -> Path:
@@ -163,7 +184,7 @@ def test_a_loser_is_read_beside_its_own_winner(write_folder: WriteFolder) -> Non
     assert data.digest(16) == plain.digest(16)
     assert data.losers is not None
     winners, losers = (dict(pictures(16, ALL)) for pictures in (data.pictures, data.losers))
-    by_line = {int(row.origin.partition(":")[2]): number for number, row in enumerate(data.rows)}
+    by_line = {place(row): number for number, row in enumerate(data.rows)}
     for line, number in by_line.items():
         assert np.array_equal(losers[number], winners[by_line[line % 12 + 1]])
 
@@ -171,7 +192,7 @@ def test_a_loser_is_read_beside_its_own_winner(write_folder: WriteFolder) -> Non
 def test_other_losers_have_another_digest_over_the_same_data(write_folder: WriteFolder) -> None:
     one = read(preferences(write_folder), loser_column="worse")
     row = next(i for i, r in enumerate(one.rows) if r.split == "train")
-    line = int(one.rows[row].origin.partition(":")[2])
+    line = place(one.rows[row])
     two = read(preferences(write_folder, **{f"row{line - 1}": f"{line - 1}.png"}), loser_column="worse")
     assert one.digest(16) == two.digest(16)
     assert one.losers_digest() != two.losers_digest()

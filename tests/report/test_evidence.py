@@ -9,6 +9,8 @@ from spin.core.layout import EvaluationFolder
 from spin.core.plan import identity_hash
 from spin.report.evidence import gather, seen_by_gate
 from spin.report.reading import read_run
+from spin.report.request import ReportRequest
+from spin.report.room import run as report
 from spin.report.scoring import convergence, score_rows
 
 
@@ -110,6 +112,24 @@ def test_the_gate_sees_the_prompts_that_it_decides_by(finished_run):
     assert seen_by_gate(with_gate(both, "rules", "test")).stages == stages
 
 
-def test_a_run_whose_gate_has_scored_nothing_is_seen_as_it_is(finished_run):
-    run = with_gate(read_run(runs_root=finished_run.root, run=finished_run.name), "rules")
-    assert seen_by_gate(run) is run
+@pytest.mark.parametrize(
+    ("configured", "key"),
+    [("/p/mine.txt", "mine.single"), ("partiprompts=/copies/parti-prompts", "partiprompts.single")],
+)
+def test_the_gate_finds_prompts_by_the_name_that_their_evaluation_bears(builder, configured, key):
+    builder.further = (key,)
+    builder.build()
+    run = with_gate(read_run(runs_root=builder.root, run=builder.name), "rules", configured)
+    assert {stage.evaluation.key for stage in seen_by_gate(run).stages} == {key}
+
+
+@pytest.mark.parametrize("configured", ["validation", "/p/mine.txt"])
+def test_a_gate_whose_prompts_nobody_scored_decides_by_no_others(builder, configured):
+    builder.stages = ("base", "sft", "iteration-01")
+    builder.build()
+    record = builder.record()
+    record["config"]["gate"] = {"mode": "rules", "benchmark": configured}
+    builder.write_record(record)
+    told = report(ReportRequest(builder.root, builder.name, page=False))
+    assert told.evidence == ()
+    assert told.scores  # of the reported prompts, which the story still tells of

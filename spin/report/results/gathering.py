@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from spin.core.benchmarks import benchmark_name
 from spin.core.comparison import z_average
 from spin.core.layout import EvaluationFolder, RunsRoot
 from spin.core.recipe import BASE, CHOSEN, Recipe
@@ -104,7 +105,7 @@ def rows_of(recipe: Recipe, played: Sequence[Played]) -> list[Row]:
             label = arm.label if arm.rows == "last" else f"{arm.label}, iteration {int(stage.rpartition('-')[2])}"
             rows.append(Row(f"{name}/{stage}", name, stage, label, budget, last=stage == last))
         if recipe.choose is not None and arm.rows == "all":
-            label = f"{arm.label}, chosen on {recipe.choose}"
+            label = f"{arm.label}, chosen on {benchmark_name(recipe.choose)}"
             rows.append(Row(f"{name}/{CHOSEN}", name, CHOSEN, label, budget, last=False))
     return rows
 
@@ -125,7 +126,8 @@ def choose(run: Run, recipe: Recipe) -> str | None:
 
 def _choosing(stage: Stage, recipe: Recipe) -> dict[str, list[float]]:
     """Values of the recipe's judges on the prompts that choose; empty where one is missing."""
-    kinds = [each for key, each in stage.further.items() if key.rpartition(".")[0] == recipe.choose]
+    name = benchmark_name(recipe.choose or "")
+    kinds = [each for key, each in stage.further.items() if key.rpartition(".")[0] == name]
     values = values_by_prompt(kinds[0], recipe.average) if kinds else {}
     if not set(recipe.average) <= set(values):
         return {}
