@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 GRADIO := gradio gradio-client hf-gradio groovy safehttpx semantic-version tomlkit python-multipart pydub brotli
 RUN := env -u PYTHONPATH OMP_NUM_THREADS=1 $(BIN)
 
-.PHONY: install demo ui test test-slow test-live test-browser check
+.PHONY: install demo ui test test-slow test-live test-browser check results
 
 install: $(VENV)/installed  ## a virtual environment with the tested versions
 
@@ -23,8 +23,8 @@ demo: install  ## three rounds of self-play in the miniature world
 ui: install  ## a Prefect server, everything registered, and workers; Ctrl-C ends all
 	@$(RUN)/spin-diffusion serve
 
-test: install  ## the fast tests
-	$(RUN)/python -m pytest
+test: install  ## the fast tests, two files at a time
+	$(RUN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: install  ## minutes each: compile, random kills, live servers, Postgres, outages
 	$(RUN)/python -m pytest -m slow
@@ -40,3 +40,12 @@ check: install  ## style, types, import direction, container files
 	$(BIN)/mypy && $(BIN)/lint-imports
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec docker/compose.yaml
+
+RECIPES := baselines switch beta opponent objective guidance data-size loser-source rows  # sd15 needs your data and GPUs
+
+results: install  ## every experiment of docs/results.md again: hours; a second call goes on
+	for recipe in $(RECIPES); do $(RUN)/spin-diffusion compare $$recipe --keep docs/results || exit; done
+	$(RUN)/python -m benchmarks.encoder_trace
+	$(RUN)/python -m benchmarks.samplers
+	cp runs/baselines/pictures.png docs/baselines.png
+	$(RUN)/spin-diffusion results docs/results

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spin.core.layout import EvaluationFolder, RunFolder
+from spin.core.layout import EvaluationFolder, RunsRoot
 from spin.core.recipe import Recipe
 from spin.report.reading import Evaluation, Run, Score, Stage
 from spin.report.results.gathering import choose
@@ -17,7 +17,7 @@ LEVELS = {"base": 0.0, "sft": 1.0, "iteration-01": 3.0, "iteration-02": 2.0}
 
 def evaluation(name: str, level: float) -> Evaluation:
     scores = tuple(Score(prompt, 0, 0, level + number) for number, prompt in enumerate("abcd"))
-    judged = {judge: scores for judge in ("alignment", "aesthetic")}
+    judged = dict.fromkeys(("alignment", "aesthetic"), scores)
     return Evaluation(EvaluationFolder(Path(f"{name}.single.0123")), judged, dict.fromkeys("abcd", "a kite"))
 
 
@@ -26,7 +26,7 @@ def run(chosen_by: str) -> Run:
         Stage(name, name, name, None, Evaluation(), None, {f"{chosen_by}.single": evaluation(chosen_by, level)})
         for name, level in LEVELS.items()
     )
-    return Run(RunFolder(Path("run")), "run", {}, stages, Evaluation(), None, ())
+    return Run(RunsRoot(Path("runs")).run("run"), "run", {}, stages, Evaluation(), None, ())
 
 
 def recipe(choose: str | None) -> Recipe:
