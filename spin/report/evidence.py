@@ -14,15 +14,19 @@ from spin.report.scoring import convergence
 
 
 def gate_benchmark(record: Mapping[str, Any]) -> str | None:
-    """Name of the prompts that a run's gate decides by, as their evaluations bear it; None where it is off."""
+    """Name of the prompts that a run's gate decides by, as their evaluations bear it.
+
+    None where it is off, and in records from before a gate had prompts of its own: those decided by the reported ones.
+    """
     gate = (record.get("config") or {}).get("gate") or {}
-    return None if gate.get("mode", "off") == "off" else benchmark_name(str(gate.get("benchmark")))
+    named = gate.get("benchmark")
+    return None if gate.get("mode", "off") == "off" or named is None else benchmark_name(str(named))
 
 
 def seen_by_gate(run: Run) -> Run:
     """The run on the prompts that its gate decides by; without scores where nobody scored those yet.
 
-    Never on the reported ones in their place. Where the gate is off, the run as it is.
+    Never on the reported ones in their place. Where no gate has prompts of its own, the run as it is.
     """
     name = gate_benchmark(run.record)
     if name is None:

@@ -16,6 +16,7 @@ GAP: Final = 8
 CAPTION: Final = 232
 HEAD: Final = 40
 MARGIN: Final = 24
+_HEADING_LINES: Final = 5
 _LINE: Final = 22  # pixels of a line of a caption with its spacing
 _INK, _MUTED, _PAPER, _EMPTY = (24, 29, 36), (98, 108, 120), (255, 255, 255), (238, 240, 242)
 
@@ -30,15 +31,18 @@ def grid_png(grid: Grid, *, cell: int = CELL, colours: int | None = None) -> byt
     columns = len(grid.headings)
     lead = GAP if grid.has_real else 0  # the real images stand a little apart
     width = 2 * MARGIN + CAPTION + columns * (cell + GAP) + lead
-    height = 2 * MARGIN + HEAD + len(grid.rows) * (cell + GAP)
+    regular, bold = _font("DejaVuSans.ttf", 15), _font("DejaVuSans-Bold.ttf", 16 if cell >= CELL else 12)
+    headings = [_wrapped(heading, bold, cell, _HEADING_LINES) for heading in grid.headings]
+    head = max(HEAD, max(map(len, headings)) * _LINE)
+    height = 2 * MARGIN + head + len(grid.rows) * (cell + GAP)
     canvas = Image.new("RGB", (width, height), _PAPER)
     pen = ImageDraw.Draw(canvas)
-    regular, bold = _font("DejaVuSans.ttf", 15), _font("DejaVuSans-Bold.ttf", 16)
     lefts = [MARGIN + CAPTION + i * (cell + GAP) + (lead if i else 0) for i in range(columns)]
-    for left, heading in zip(lefts, grid.headings, strict=True):
-        pen.text((left + cell / 2, MARGIN + HEAD / 2), _cut(heading, bold, cell), _INK, bold, anchor="mm")
+    for left, heading in zip(lefts, headings, strict=True):
+        place = (left + cell / 2, MARGIN + head / 2)
+        pen.multiline_text(place, "\n".join(heading), _INK, bold, anchor="mm", align="center", spacing=5)
     for number, row in enumerate(grid.rows):
-        top = MARGIN + HEAD + number * (cell + GAP)
+        top = MARGIN + head + number * (cell + GAP)
         lines = "\n".join(_wrapped(row.caption, regular, CAPTION - 20, (cell + GAP) // _LINE))
         pen.multiline_text((MARGIN, top + cell / 2), lines, _MUTED, regular, anchor="lm", spacing=5)
         for left, picture in zip(lefts, row.pictures, strict=True):

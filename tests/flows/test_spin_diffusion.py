@@ -76,8 +76,8 @@ def test_a_changed_config_is_refused_with_the_field(played: Played) -> None:
         play(tiny(played.root, "train.beta=2000"))
 
 
-def test_another_run_shares_data_and_the_base_evaluation(played: Played) -> None:
-    second = tiny(played.root, "run.name=second", "iterations=0", "sft.steps=1")
+def test_another_run_shares_data_and_the_base_evaluation(copy: Callable[[], Played]) -> None:
+    second = tiny(copy().root, "run.name=second", "iterations=0", "sft.steps=1")
     # only the new SFT model is sampled and scored: 8 of each
     assert play(second) == "8 images sampled, 1 optimizer steps, 8 images scored"
 
