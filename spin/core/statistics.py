@@ -6,8 +6,9 @@ hard for both does not widen the interval. Intervals are per metric and unadjust
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Values = Sequence[float] | Floats
 
+_KEPT_VALUES: Final = 1 << 22  # draws that are kept for the next interval: 32 MB
 _CHUNK_VALUES: Final = 1 << 20  # draws held at a time: 8 MB, whatever the number of prompts
 
 
@@ -70,16 +72,27 @@ def resampled_means(values: Floats, *, seed: int, resamples: int) -> Floats:
     Every column sees the same draws. Draws are made in chunks of about a million.
     """
     count = len(values)
+    few = count * resamples <= _KEPT_VALUES
+    # Deviations are averaged, not values: equal values then give exactly equal means.
+    apart = values - values[0]
+    weights = _kept_weights(count, seed, resamples) if few else _weights(count, seed, resamples)
+    return values[0] + np.concatenate([chunk @ apart for chunk in weights]) / count
+
+
+def _weights(count: int, seed: int, resamples: int) -> Iterator[Floats]:
+    """How often each resample draws each row, in chunks (n, count)."""
     rng = np.random.Generator(np.random.Philox(seed))
-    means = np.empty((resamples, *values.shape[1:]))
     rows = max(1, _CHUNK_VALUES // count)
     for start in range(0, resamples, rows):
         size = min(rows, resamples - start)
         drawn = rng.integers(count, size=(size, count)) + np.arange(size)[:, None] * count
-        weights = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
-        # Deviations are averaged, not values: equal values then give exactly equal means.
-        means[start : start + size] = values[0] + weights @ (values - values[0]) / count
-    return means
+        yield np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count).astype(float)
+
+
+@lru_cache(maxsize=2)
+def _kept_weights(count: int, seed: int, resamples: int) -> tuple[Floats, ...]:
+    """Tables ask for hundreds of intervals over the same few rows."""
+    return tuple(_weights(count, seed, resamples))
 
 
 def percentile_interval(resampled: Floats, *, level: float) -> Floats:

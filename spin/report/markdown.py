@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -37,3 +38,8 @@ def section(title: str, *blocks: str) -> str:
     """A heading and what is under it; nothing where nothing is under it."""
     filled = [block for block in blocks if block]
     return "\n\n".join([f"## {title}", *filled]) if filled else ""
+
+
+def folded(title: str, *blocks: str) -> str:
+    """Blocks that a click on the title opens, where the viewer knows HTML's `details`."""
+    return "\n\n".join([f"<details><summary>{html.escape(title)}</summary>", *blocks, "</details>"])

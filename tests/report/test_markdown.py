@@ -1,6 +1,6 @@
 import pytest
 
-from spin.report.markdown import bullets, code, escape, section, table
+from spin.report.markdown import bullets, code, escape, folded, section, table
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,7 @@ def test_a_table_has_a_rule_as_wide_as_its_header():
 def test_a_section_without_content_is_left_out():
     assert section("Gate", "", "") == ""
     assert section("Gate", "", bullets(["one", "two"])) == "## Gate\n\n- one\n- two"
+
+
+def test_what_is_folded_has_a_title_without_markup() -> None:
+    assert folded("a < b", "| x |") == "<details><summary>a &lt; b</summary>\n\n| x |\n\n</details>"

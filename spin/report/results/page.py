@@ -11,7 +11,7 @@ from spin.core.draft import replace_file
 from spin.core.errors import ConfigError
 from spin.core.layout import ComparisonFolder
 from spin.report.figures import count, listed
-from spin.report.markdown import bullets, escape
+from spin.report.markdown import bullets, escape, folded
 from spin.report.results import tables
 from spin.report.results.claims import judge
 from spin.report.results.facts import FACTS, SCORES, Facts, read_facts, write_facts, write_scores
@@ -168,9 +168,14 @@ def _scores(study: Study) -> list[str]:
     blocks = [tables.means(study), tables.medians(study)]
     base, *_ = study.rows
     rivals = [base, *(row for name in _rivals(study) if (row := study.row(name)) is not None)]
+    aside = []
     for rival in rivals:
-        blocks += [tables.win_rates(study, rival), tables.differences(study, rival)]
-    return blocks
+        pair = [tables.win_rates(study, rival), tables.differences(study, rival)]
+        if rival.is_base or rival.arm == study.facts.recipe.measure:
+            blocks += pair
+        else:
+            aside.append(folded(f"Win rates and differences over {rival.label}", *pair))
+    return [*blocks, *aside]
 
 
 def _rivals(study: Study) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from spin.core.statistics import Estimate, mean_interval
 from spin.report.results.facts import Facts, Row, RunFacts, StageFacts, read_facts, read_scores
 from spin.report.subjects import DENOISING, judges_of
 
+_RESAMPLES: Final = seed_of("comparison")  # of the bootstrap: the same prompts are drawn for every difference
 Floats = npt.NDArray[np.float64]
 
 
@@ -49,6 +51,7 @@ class Study:
     def __init__(self, folder: Path) -> None:
         self.facts: Facts = read_facts(folder)
         self._table: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
+        self._values: dict[tuple[str, str], Values | None] = {}
         table = read_scores(folder)
         columns = (table.column(name).to_pylist() for name in ("row", "seed", "prompt", "metric", "value"))
         for row, seed, prompt, metric, value in zip(*columns, strict=True):
@@ -77,8 +80,11 @@ class Study:
 
     def values(self, row: str, metric: str) -> Values | None:
         """The values of a row, prompts sorted; those that every seed has."""
-        if metric == AVERAGE:
-            return self._averages(row)
+        if (row, metric) not in self._values:
+            self._values[row, metric] = self._averages(row) if metric == AVERAGE else self._scored(row, metric)
+        return self._values[row, metric]
+
+    def _scored(self, row: str, metric: str) -> Values | None:
         found = self._table.get((row, metric))
         if not found:
             return None
@@ -108,8 +114,7 @@ class Study:
             return None
         prompts, mine, theirs = pair
         apart = mine - theirs
-        seed = seed_of("comparison", row, other)
-        estimate = mean_interval(apart.mean(axis=0), seed=seed)
+        estimate = mean_interval(apart.mean(axis=0), seed=_RESAMPLES)
         return Difference(
             estimate, tuple(float(value) for value in apart.mean(axis=1)), len(prompts), float(np.abs(apart).max())
         )
@@ -121,7 +126,7 @@ class Study:
             return None
         _, mine, theirs = pair
         won = np.where(mine > theirs, 1.0, np.where(mine == theirs, 0.5, 0.0))
-        return mean_interval(won.mean(axis=0), seed=seed_of("wins", row, other))
+        return mean_interval(won.mean(axis=0), seed=_RESAMPLES)
 
     def set_metric(self, row: Row, metric: str) -> tuple[float, float] | None:
         """A number of the whole set: mean over seeds and their standard deviation."""

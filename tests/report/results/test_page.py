@@ -9,10 +9,11 @@ import pytest
 
 from spin.core.errors import ConfigError
 from spin.core.layout import ComparisonFolder
+from spin.core.recipe import Recipe
 from spin.report.results.facts import FACTS, SCORES
 from spin.report.results.page import chapter, keep_facts, whole_page, write_chapter, write_whole_page
 from spin.report.results.study import Study
-from tests.report.results.written import facts, write
+from tests.report.results.written import RECIPE, facts, write
 
 
 def docs(tmp_path: Path) -> Path:
@@ -87,6 +88,14 @@ def test_a_folder_that_is_no_page_is_one_clear_line(tmp_path: Path, name: str) -
     (folder / name).unlink()
     with pytest.raises(ConfigError, match=f"{name}: cannot be read; the page needs opening.md, order.txt"):
         whole_page(folder)
+
+
+def test_rivals_beside_the_base_and_the_measure_are_folded(tmp_path: Path) -> None:
+    claims = [{"says": "SFT is above SPIN.", "model": "sft", "over": "spin"}, *RECIPE["claims"]]
+    text = chapter(Study(write(tmp_path, recipe=Recipe.model_validate({**RECIPE, "claims": claims}))))
+    folded = "<details><summary>Win rates and differences over SPIN, iteration 2</summary>"
+    assert text.index("win rate over SFT") < text.index(folded) < text.index("win rate over SPIN, iteration 2")
+    assert text.count("<details>") == 1
 
 
 def test_a_run_that_ended_early_is_told(tmp_path: Path) -> None:
