@@ -17,7 +17,8 @@ from prefect.states import Completed
 from pydantic import BaseModel, Field
 
 from flows.comparison import Game, Planned, check_arms, one_at_a_time, open_game, plan_arms
-from flows.entering import BusyRun
+from flows.entering import BusyRun, only_one
+from flows.evaluate_checkpoint import made_elsewhere
 from flows.executors import executor_of
 from flows.forms import root_field
 from flows.naming import named, tag_run
@@ -28,6 +29,7 @@ from spin.core.environment import code_version, versions
 from spin.core.errors import ConfigError, TrainingError
 from spin.core.layout import EvaluationFolder
 from spin.core.recipe_file import load_recipe
+from spin.core.record import write_record
 from spin.report.results.facts import Facts
 from spin.report.results.gathering import Checkpoint, Played, gather
 from spin.report.results.page import write_results
@@ -122,13 +124,24 @@ def _play_one(planned: Planned, game: Game) -> bool:
 
 def _score_checkpoints(game: Game) -> list[Checkpoint]:
     """First, so that a checkpoint that cannot be scored is told before hours of training."""
-    executor, found = executor_of(game.requests), []
-    for name, arm in game.source.recipe.arms.items():
-        if arm.checkpoint is not None:
-            folder, digest = find_base(arm.checkpoint)
-            result = executor.evaluate(game.asked[0], Model(name, arm.label, folder, digest))
-            found.append(Checkpoint(name, EvaluationFolder(result.folder)))
-    return found
+    arms = {name: arm for name, arm in game.source.recipe.arms.items() if arm.checkpoint is not None}
+    models = [Model(name, arm.label, *find_base(str(arm.checkpoint))) for name, arm in arms.items()]
+    _note(game, models)
+    executor = executor_of(game.requests)
+    folders = {model.name: executor.evaluate(game.asked[0], model).folder for model in models}
+    return [Checkpoint(name, EvaluationFolder(folder)) for name, folder in folders.items()]
+
+
+def _note(game: Game, models: Sequence[Model]) -> None:
+    """Write checkpoints into the record of the data's run: workers find models there."""
+    if not models:
+        return
+    names = {model.name for model in models}
+    with only_one(game.requests.folder):
+        others = [stage for stage in game.record["stages"] if stage["name"] not in names]
+        noted = [made_elsewhere({"stages": []}, model, game.root) for model in models]
+        game.record["stages"] = [*others, *noted]
+        write_record(game.requests.folder, game.record)
 
 
 def _conclude(game: Game, plans: Sequence[Planned], checkpoints: Sequence[Checkpoint]) -> Path:

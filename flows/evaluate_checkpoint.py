@@ -163,15 +163,15 @@ def _open(requests: Requests) -> Record:
 
 def _begin(record: Record, models: Sequence[Model], root: RunsRoot) -> None:
     record |= {"kind": COMPARISON, "base": {"path": str(models[0].folder), "digest": models[0].digest}}
-    known = {stage["digest"]: stage for stage in record["stages"]}
-    record["stages"] = [
-        {
-            **known.get(model.digest, {"evaluation": None, "samples": None, "training": None, "opponent_digest": None}),
-            "name": model.name, "label": model.label, "digest": model.digest,
-            "checkpoint": relative(model.folder, root),
-        }
-        for model in models
-    ]  # fmt: skip
+    record["stages"] = [made_elsewhere(record, model, root) for model in models]
+
+
+def made_elsewhere(record: Record, model: Model, root: RunsRoot) -> dict[str, Any]:
+    """What a record holds of a model that no run here has made, with all that it knew of it before."""
+    nothing = {"evaluation": None, "samples": None, "training": None, "opponent_digest": None}
+    known = next((stage for stage in record["stages"] if stage["digest"] == model.digest), nothing)
+    own = {"name": model.name, "label": model.label, "digest": model.digest}
+    return {**known, **own, "checkpoint": relative(model.folder, root)}
 
 
 def _score(requests: Requests, record: Record, models: Sequence[Model], settings: Sequence[str]) -> int:
