@@ -41,7 +41,7 @@ check: install  ## style, types, import direction, container files
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec docker/compose.yaml
 
-RECIPES := baselines switch beta opponent objective guidance data-size loser-source rows  # sd15 needs your data and GPUs
+RECIPES := $(filter $(basename $(notdir $(wildcard configs/compare/*.yaml))),$(shell cat docs/results/order.txt))
 
 results: install  ## every experiment of docs/results.md again: hours; a second call goes on
 	for recipe in $(RECIPES); do $(RUN)/spin-diffusion compare $$recipe --keep docs/results || exit; done

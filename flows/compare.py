@@ -126,21 +126,20 @@ def _score_checkpoints(game: Game) -> list[Checkpoint]:
     """First, so that a checkpoint that cannot be scored is told before hours of training."""
     arms = {name: arm for name, arm in game.source.recipe.arms.items() if arm.checkpoint is not None}
     models = [Model(name, arm.label, *find_base(str(arm.checkpoint))) for name, arm in arms.items()]
-    _note(game, models)
+    _note_checkpoints(game, models)
     executor = executor_of(game.requests)
-    folders = {model.name: executor.evaluate(game.asked[0], model).folder for model in models}
-    return [Checkpoint(name, EvaluationFolder(folder)) for name, folder in folders.items()]
+    scored = ((model.name, executor.evaluate(game.asked[0], model)) for model in models)
+    return [Checkpoint(name, EvaluationFolder(result.folder)) for name, result in scored]
 
 
-def _note(game: Game, models: Sequence[Model]) -> None:
+def _note_checkpoints(game: Game, models: Sequence[Model]) -> None:
     """Write checkpoints into the record of the data's run: workers find models there."""
     if not models:
         return
     names = {model.name for model in models}
     with only_one(game.requests.folder):
         others = [stage for stage in game.record["stages"] if stage["name"] not in names]
-        noted = [made_elsewhere({"stages": []}, model, game.root) for model in models]
-        game.record["stages"] = [*others, *noted]
+        game.record["stages"] = [*others, *(made_elsewhere(model, game.root, known={}) for model in models)]
         write_record(game.requests.folder, game.record)
 
 

@@ -29,7 +29,14 @@ class ArmForecast:
     shared: bool
 
 
-def forecast_comparison(source: Source, *, root: str) -> list[ArmForecast]:
+@dataclass(frozen=True)
+class ComparisonForecast:
+    arms: tuple[ArmForecast, ...]
+    seeds: int
+    device: str
+
+
+def forecast_comparison(source: Source, *, root: str) -> ComparisonForecast:
     """Count every arm; seconds from one measured batch of each kind."""
     from spin.prepare.base import resolve_base  # torch: only this command and runs pay for it
 
@@ -38,23 +45,23 @@ def forecast_comparison(source: Source, *, root: str) -> list[ArmForecast]:
     base = resolve_base(config.model.base)
     refuse_other_families(source, base)
     rates, _ = rates_of(source, requests.root.comparison(source.recipe.name), config, base)
-    probe = measured(config, base, find_device(config.execution.device))
+    device = find_device(config.execution.device)
+    probe = measured(config, base, device)
     plans = plan_arms(source, rates, train_rows(requests), root)
-    return list(_arms(source, plans, probe.sft_image, evaluated_pictures(config) * probe.evaluated_image))
+    arms = _arms(source, plans, probe.sft_image, evaluated_pictures(config) * probe.evaluated_image)
+    return ComparisonForecast(tuple(arms), len(source.recipe.seeds), device)
 
 
-def print_comparison(found: Sequence[ArmForecast], source: Source) -> None:
+def print_comparison(found: ComparisonForecast) -> None:
     """Print the arms and the sum in hours of this device."""
-    seeds = len(source.recipe.seeds)
-    table = Table("arm", "budget", "steps", "training images", "sampled", f"time, {seeds} seeds")
-    for arm in found:
+    table = Table("arm", "budget", "steps", "training images", "sampled", f"time, {found.seeds} seeds")
+    for arm in found.arms:
         time = time_text(arm.seconds) + (", start shared" if arm.shared else "")
         table.add_row(arm.arm, arm.budget, arm.steps, f"{arm.images:,}", f"{arm.sampled:,}", time)
-    total = sum(arm.seconds for arm in found)
+    total = sum(arm.seconds for arm in found.arms)
     table.add_row("[bold]total", "", "", "", "", f"[bold]{time_text(total)}")
     console.print(table)
-    device = find_device(data_config(source, "runs").execution.device)
-    unit = "GPU" if device == "cuda" else "CPU"
+    unit = "GPU" if found.device == "cuda" else "CPU"
     console.print(f"{total / 3600:.2f} {unit} hours, probed with one batch of each kind", highlight=False)
 
 

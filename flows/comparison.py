@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from flows.asking import Asked
 from flows.entering import check_run, check_sources, locked, only_one
+from flows.forecast import measured
 from flows.requests import Requests, ask_once
 from flows.spin_diffusion import prepare_run
 from spin.core.benchmarks import HELD_OUT
@@ -149,7 +150,10 @@ def check_arms(source: Source, plans: Iterable[Planned]) -> None:
 @contextmanager
 def one_at_a_time(folder: ComparisonFolder) -> Iterator[None]:
     """Hold the comparison's lock; another process that plays other seeds is waited for."""
-    told = lambda: console.print(f"waiting for another process in {folder.path}", markup=False)  # noqa: E731
+
+    def told() -> None:
+        console.print(f"waiting for another process in {folder.path}", markup=False)
+
     with locked(folder.path, otherwise=told):
         yield
 
@@ -162,7 +166,7 @@ def rates_of(source: Source, folder: ComparisonFolder, config: Config, base: Pat
     recipe = source.recipe
     if recipe.rates is not None:
         return recipe.rates, "the recipe"
-    if not any(budget.by == "time" for arm in recipe.arms if (budget := recipe.budget_of(arm))):
+    if not recipe.counts_time:
         return COUNTED, "passes of the network, counted"
     if not folder.rates.exists():
         found = measured_rates(config, base)
@@ -176,21 +180,9 @@ def rates_of(source: Source, folder: ComparisonFolder, config: Config, base: Pat
 
 def measured_rates(config: Config, base: Path) -> Rates:
     """Device time of a pair and of an image sampled in 20 steps, in supervised images, from a batch of each."""
-    from spin.diffusion.probe import measure  # torch: only running flows pay for it
-
-    found = measure(
-        base,
-        sampling_guidance=1.0,
-        sampling_steps=20,
-        sampling_batch=config.sampling.batch_size,
-        evaluation_guidance=1.0,
-        evaluation_steps=1,
-        sft_batch=config.sft.batch_size,
-        pair_batch=config.train.batch_size,
-        micro_batch=min(config.train.micro_batch_size, config.train.batch_size),
-        device=find_device(config.execution.device),
-        threads=config.execution.threads,
-    )
+    unguided = {"sampling_guidance": 1.0, "sampling_steps": 20, "sampling_scheduler": "dpmsolver++"}
+    unasked = {"evaluation_guidance": 1.0, "evaluation_steps": 1, "evaluation_scheduler": "dpmsolver++"}
+    found = measured(config, base, find_device(config.execution.device), **unguided, **unasked)
     image = found.sft_image
     return Rates(pair=round(found.pair / image, 3), sampled_image=round(found.sampled_image / image, 3))
 

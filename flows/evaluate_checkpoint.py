@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -163,15 +163,15 @@ def _open(requests: Requests) -> Record:
 
 def _begin(record: Record, models: Sequence[Model], root: RunsRoot) -> None:
     record |= {"kind": COMPARISON, "base": {"path": str(models[0].folder), "digest": models[0].digest}}
-    record["stages"] = [made_elsewhere(record, model, root) for model in models]
+    known = {stage["digest"]: stage for stage in record["stages"]}
+    record["stages"] = [made_elsewhere(model, root, known=known.get(model.digest, {})) for model in models]
 
 
-def made_elsewhere(record: Record, model: Model, root: RunsRoot) -> dict[str, Any]:
-    """What a record holds of a model that no run here has made, with all that it knew of it before."""
+def made_elsewhere(model: Model, root: RunsRoot, *, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The stage that a record holds of a model that no run here has made, with what it knew of it before."""
     nothing = {"evaluation": None, "samples": None, "training": None, "opponent_digest": None}
-    known = next((stage for stage in record["stages"] if stage["digest"] == model.digest), nothing)
     own = {"name": model.name, "label": model.label, "digest": model.digest}
-    return {**known, **own, "checkpoint": relative(model.folder, root)}
+    return {**nothing, **known, **own, "checkpoint": relative(model.folder, root)}
 
 
 def _score(requests: Requests, record: Record, models: Sequence[Model], settings: Sequence[str]) -> int:

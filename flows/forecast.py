@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -57,19 +57,26 @@ def forecast(config: Config) -> Forecast:
     return Forecast(lines, rows, disk, free, _memory_bytes(config, rates), device)
 
 
-def measured(config: Config, base: Path, device: str) -> Rates:
-    """One batch of each kind of work, as the config has it."""
+def measured(config: Config, base: Path, device: str, **drawing: Any) -> Rates:
+    """One batch of each kind of work, as the config has it.
+
+    Args:
+        drawing: how pictures are drawn where the config is not asked, as `spin.diffusion.probe.measure` calls it.
+    """
     from spin.diffusion.probe import measure  # torch: only this command and runs pay for it
 
+    asked = {
+        "sampling_guidance": config.sampling.guidance_scale,
+        "sampling_steps": config.sampling.num_inference_steps,
+        "sampling_scheduler": config.sampling.scheduler,
+        "evaluation_guidance": config.evaluation.guidance_scale,
+        "evaluation_steps": config.evaluation.num_inference_steps,
+        "evaluation_scheduler": config.evaluation.scheduler,
+    }
     return measure(
         base,
-        sampling_guidance=config.sampling.guidance_scale,
-        sampling_steps=config.sampling.num_inference_steps,
+        **{**asked, **drawing},
         sampling_batch=config.sampling.batch_size,
-        evaluation_guidance=config.evaluation.guidance_scale,
-        evaluation_steps=config.evaluation.num_inference_steps,
-        sampling_scheduler=config.sampling.scheduler,
-        evaluation_scheduler=config.evaluation.scheduler,
         sft_batch=config.sft.batch_size,
         pair_batch=config.train.batch_size,
         micro_batch=min(config.train.micro_batch_size, config.train.batch_size),

@@ -99,7 +99,7 @@ def plan_comparison(recipe: str, overrides: list[str], root: Path) -> None:
     use_prefect(root)
     from flows.compare_forecast import forecast_comparison, print_comparison
 
-    print_comparison(forecast_comparison(source, root=str(root)), source)
+    print_comparison(forecast_comparison(source, root=str(root)))
 
 
 @app.command()

@@ -15,6 +15,7 @@ JUDGES: Final[Mapping[str, tuple[str, ...]]] = {  # those that see one picture a
     "published": ("pickscore", "hpsv2", "image_reward", "aesthetic"),
 }
 SET_METRICS: Final = ("frechet", "frechet_clean")  # in the features of the miniature's aesthetic judge
+READ_CAPTIONS: Final = ("attributes", "frechet_clean")  # they must know what a caption says to draw or check it
 BENCHMARKS: Final = (*HELD_OUT, *PUBLISHED)
 DIVERSITY: Final = "diversity"  # of the pictures of one prompt
 SCORERS: Final = (*dict.fromkeys(name for names in JUDGES.values() for name in names), *SET_METRICS, DIVERSITY)

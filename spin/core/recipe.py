@@ -122,6 +122,11 @@ class Recipe(Section):
         return self.arms[arm].budget or self.budget
 
     @property
+    def counts_time(self) -> bool:
+        """Whether a budget is of device time, so that rates decide how many steps an arm takes."""
+        return any(budget.by == "time" for arm in self.arms if (budget := self.budget_of(arm)))
+
+    @property
     def trained(self) -> tuple[str, ...]:
         """Arms that are runs."""
         return tuple(name for name, arm in self.arms.items() if arm.checkpoint is None)

@@ -30,7 +30,7 @@ from spin.core.config_file import (
     read_config_text,
 )
 from spin.core.config_messages import did_you_mean, problems_of
-from spin.core.config_rules import DIVERSITY, JUDGES, SET_METRICS, scorers_of
+from spin.core.config_rules import DIVERSITY, READ_CAPTIONS, SET_METRICS, scorers_of
 from spin.core.config_setting import Section
 from spin.core.errors import ConfigError
 from spin.core.recipe import AVERAGE, BASE, CHOSEN, Arm, Budget, Claim, Plot, Rates, Recipe
@@ -49,17 +49,17 @@ class Source:
 
     def config_of(self, arm: str, *, seed: int, root: str, overrides: Sequence[str] = ()) -> Config:
         """The config of one arm's run."""
-        own = [f"run.name={run_name(self.recipe.name, arm, seed)}", f"run.seed={seed}", f"run.root={root}"]
-        return self._config([*own, *self.overrides, *overrides], ("settings",), ("arms", arm, "settings"))
+        name = run_name(self.recipe.name, arm, seed)
+        return self._config(name, seed, root, overrides, ("settings",), ("arms", arm, "settings"))
 
     def shared_config(self, *, run: str, root: str, overrides: Sequence[str] = ()) -> Config:
         """The config of a run with what all arms share, and nothing of any arm's."""
-        own = [f"run.name={run}", f"run.seed={self.recipe.seeds[0]}", f"run.root={root}"]
-        return self._config([*own, *self.overrides, *overrides], ("settings",))
+        return self._config(run, self.recipe.seeds[0], root, overrides, ("settings",))
 
-    def _config(self, overrides: Sequence[str], *below: KeyPath) -> Config:
+    def _config(self, run: str, seed: int, root: str, overrides: Sequence[str], *below: KeyPath) -> Config:
+        own = [f"run.name={run}", f"run.seed={seed}", f"run.root={root}"]
         layers = [_below(self.layer, path, index) for index, path in enumerate(below, start=1)]
-        return load_config(self.config, layers=layers, overrides=overrides)
+        return load_config(self.config, layers=layers, overrides=[*own, *self.overrides, *overrides])
 
     def names(self, arm: str, key: str) -> bool:
         """Whether recipe or arm set this config key themselves."""
@@ -243,9 +243,10 @@ def _check_choice(source: Source, config: Config) -> None:
 
 def _refuse_unread_captions(source: Source) -> None:
     """A judge that the prompts which choose cannot have would never let anything be chosen."""
-    choose, read = source.recipe.choose, JUDGES["miniature"][-1]
-    if choose is not None and choose not in HELD_OUT and read in source.recipe.average:
-        raise source.problem(("choose",), f"{read!r} reads captions of the data: choose by {' or '.join(HELD_OUT)}")
+    choose, read = source.recipe.choose, [judge for judge in source.recipe.average if judge in READ_CAPTIONS]
+    if choose is not None and choose not in HELD_OUT and read:
+        message = f"{read[0]!r} reads captions of the data: choose by {' or '.join(HELD_OUT)}"
+        raise source.problem(("choose",), message)
 
 
 def _check_claims(source: Source, configs: Mapping[str, Config]) -> None:

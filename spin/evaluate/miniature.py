@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Final
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,13 +11,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from spin.core.config_rules import READ_CAPTIONS
 from spin.core.errors import DataError
 from spin.evaluate.scorer import DEFAULT, Judgement, Options, Scorer
 from spin.miniature.attribute_checker import check_attributes
 from spin.miniature.judges import load_aesthetic_judge, load_alignment_judge
 from spin.miniature.world import IMAGE_SIZE, parse_caption
-
-_READ_CAPTIONS: Final = ("attributes", "frechet_clean")  # they must know what a caption says to draw or check it
 
 
 def prepare(image: Image.Image) -> Tensor:
@@ -81,7 +80,7 @@ class AttributeCheck(Scorer):
 
 def refuse_strangers(names: Sequence[str], prompts: Sequence[str]) -> None:
     """Refuse a judge that cannot read these captions, before a picture is drawn for it."""
-    unfit = next((name for name in names if name in _READ_CAPTIONS), None)
+    unfit = next((name for name in names if name in READ_CAPTIONS), None)
     stranger = next((prompt for prompt in prompts if parse_caption(prompt) is None), None)
     if unfit is not None and stranger is not None:
         raise DataError(

@@ -77,7 +77,7 @@ class Row:
     @property
     def has_seeds(self) -> bool:
         """Whether run seeds made models of it; the base and a checkpoint are one model each, scored once."""
-        return self.row not in ("base", f"{self.arm}/checkpoint")
+        return not self.is_base and self.stage != "checkpoint"
 
 
 @dataclass(frozen=True)

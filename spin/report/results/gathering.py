@@ -127,7 +127,7 @@ def choose(run: Run, recipe: Recipe) -> str | None:
 def _choosing(stage: Stage, recipe: Recipe) -> dict[str, list[float]]:
     """Values of the recipe's judges on the prompts that choose; empty where one is missing."""
     name = benchmark_name(recipe.choose or "")
-    kinds = [each for key, each in stage.further.items() if key.rpartition(".")[0] == name]
+    kinds = [each for each in stage.further.values() if each.benchmark == name]
     values = values_by_prompt(kinds[0], recipe.average) if kinds else {}
     if not set(recipe.average) <= set(values):
         return {}

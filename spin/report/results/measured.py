@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from spin.core.draft import replace_file
 from spin.core.errors import ArtifactError
 from spin.core.plan import seed_of
 from spin.core.statistics import mean_interval
@@ -56,9 +57,8 @@ def write_measured(folder: Path, measured: Measured, scores: Mapping[tuple[str, 
     Args:
         scores: by row and metric, a value for each prompt or image.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(asdict(measured), indent=1, sort_keys=True, ensure_ascii=True) + "\n"
-    (folder / MEASURED).write_text(text, "utf-8")
+    replace_file(folder / MEASURED, text.encode())
     rows = [
         (row, 0, name, metric, float(value))
         for (row, metric), values in scores.items()

@@ -141,8 +141,8 @@ def _setting(facts: Facts, study: Study) -> str:
 def _beside(facts: Facts) -> str:
     """What was set beside the recipe, and what a unit of device time is, where a budget counts it."""
     set_by_hand = "".join(f" `--set {text}`." for text in facts.overrides)
-    recipe, rates = facts.recipe, facts.rates
-    if not any(budget.by == "time" for arm in recipe.arms if (budget := recipe.budget_of(arm))):
+    rates = facts.rates
+    if not facts.recipe.counts_time:
         return set_by_hand
     return (
         f"{set_by_hand} Budgets of device time count a pair as {rates['pair']:g} supervised images and a sampled image"

@@ -70,6 +70,11 @@ class Study:
         """Judges of the average, as the recipe named them, that judged."""
         return tuple(judge for judge in self.facts.recipe.average if (BASE, judge) in self._table)
 
+    @property
+    def tells_memory(self) -> bool:
+        """Whether any stage was trained in a process of its own, whose memory is its own."""
+        return any(stage.peak_bytes for run in self.facts.runs for stage in run.stages)
+
     def row(self, name: str) -> Row | None:
         """A row by its name; an arm's name is its last model."""
         arm, _, stage = name.partition("/")

@@ -79,7 +79,7 @@ def costs(study: Study) -> str:
     """What each row took: counted before, measured after."""
     measure = study.row(study.facts.recipe.measure)
     unit = study.spent(measure) if measure else None
-    lines, alone = [], any(stage.peak_bytes for run in study.facts.runs for stage in run.stages)
+    lines, alone = [], study.tells_memory
     for row in study.rows:
         spent = study.spent(row)
         if spent is None:
@@ -112,7 +112,7 @@ def settings(study: Study) -> str:
 
 def training(study: Study) -> str:
     """How the last stage of each row went, by the last steps of its log; held-out error at the noisiest level."""
-    lines, alone = [], any(stage.peak_bytes for run in study.facts.runs for stage in run.stages)
+    lines, alone = [], study.tells_memory
     for row in study.rows:
         stages = [stage for stage in study.stages(row) if stage.training]
         if not stages:
