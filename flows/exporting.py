@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal
 
-from spin.core.adapters import Way, way_between
+from spin.core.adapters import ADAPTER_FILE, Way, way_between
 from spin.core.draft import draft_path, fill
 from spin.core.errors import ArtifactError, ConfigError
 from spin.core.layout import RunsRoot
@@ -14,7 +14,6 @@ from spin.diffusion.families.registry import family_of, read_configs
 
 Form = Literal["diffusers", "kohya"]
 _SUFFIX: Final = ".safetensors"
-_NAME: Final = "pytorch_lora_weights.safetensors"  # what `load_lora_weights` looks for in a folder
 
 
 def export_lora(root: Path, run: str, *, stage: str | None, start: str, form: Form, into: Path) -> str:
@@ -28,7 +27,7 @@ def export_lora(root: Path, run: str, *, stage: str | None, start: str, form: Fo
     runs = RunsRoot(root.absolute())
     record = read_run_record(runs.run(run))
     way = way_between(runs, record, start=start, end=stage)
-    target = _target(into, f"{run}-{way.end.name}{_SUFFIX}" if form == "kohya" else _NAME)
+    target = _target(into, f"{run}-{way.end.name}{_SUFFIX}" if form == "kohya" else ADAPTER_FILE)
     _write(way, form, target, _notes(record, way))
     stages = " + ".join(way.stages)
     return f"wrote {target}: {stages}, to lay over {way.start.name} ({way.start.folder}), as {form}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from spin.core.config import Config
 from spin.core.safety import DIFFUSERS, Safety, safety_of
-from spin.prepare.base import checker_folder
+from spin.prepare.base import checker_folder, local_folder
 
 
 def real_safety(config: Config) -> Safety | None:
@@ -34,6 +34,6 @@ def check_safety(config: Config) -> None:
     if (asked.real, asked.generated) == ("off", "off"):
         return
     place = asked.model or config.model.base
-    if asked.checker != DIFFUSERS or place == "miniature" or Path(place).expanduser().is_dir():
+    if asked.checker != DIFFUSERS or local_folder(place) is not None:
         real_safety(config)
         generated_safety(config)

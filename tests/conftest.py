@@ -30,6 +30,21 @@ def world(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="session")
+def folder_of(tmp_path_factory: pytest.TempPathFactory):
+    """The saved tiny pipeline of a kind of `tests.families`, to read and not to write to."""
+    from tests.families import build
+
+    root = tmp_path_factory.mktemp("pipelines")
+
+    def folder(kind: str) -> Path:
+        if not (root / kind).exists():
+            build(kind).save_pretrained(root / kind)
+        return root / kind
+
+    return folder
+
+
+@pytest.fixture(scope="session")
 def sampled(world, tmp_path_factory: pytest.TempPathFactory):
     """A first iteration whose one shard is sampled: 24 images of 4 solver steps."""
     from spin.sample.room import run

@@ -1,9 +1,14 @@
-"""A tiny real pipeline of every family, untrained; text and pictures go through stock classes of diffusers."""
+"""A tiny real pipeline of every family, untrained; text and pictures go through stock classes of diffusers.
+
+And ways to change one: a value of its configs, weights of an adapter.
+"""
 
 from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -100,6 +105,20 @@ def build(kind: str) -> DiffusionPipeline:
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
     return pipeline
+
+
+def change(config: Path, **values: Any) -> None:
+    """Other values in a config file of a saved pipeline."""
+    config.write_text(json.dumps({**json.loads(config.read_text("utf-8")), **values}), "utf-8")
+
+
+def teach(network: torch.nn.Module, *, seed: int = 0) -> None:
+    """Put something into an adapter's B, which is 0 at first: A has no gradient there."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if ".lora_B." in name:
+                weight.copy_(0.1 * torch.randn(weight.shape, generator=generator))
 
 
 def _unet(**values: Any) -> UNet2DConditionModel:

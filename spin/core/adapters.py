@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from spin.core.errors import ConfigError
 from spin.core.layout import RunsRoot, adapter_of
 from spin.core.record import Record
 from spin.core.store import read_manifest
+
+ADAPTER_FILE: Final = "pytorch_lora_weights.safetensors"  # what `load_lora_weights` looks for in a folder
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,17 @@ import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
-from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from spin.core.adapters import ADAPTER_FILE
 from spin.core.store import verify
 from spin.diffusion.families.family import Family
 
-ADAPTER_FILE: Final = str(LORA_WEIGHT_NAME_SAFE)  # what `load_lora_weights` looks for in a folder
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
 

@@ -21,8 +21,6 @@ from spin.diffusion.families.registry import components, family_of
 from spin.diffusion.schedules import Diffusion, Flow, Law, Schedule
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
 _LEFT_OUT = ("safety_checker",)  # judges pictures, is none of the model's; 1.2 GB with each checkpoint
 
 
@@ -44,12 +42,16 @@ def load_denoiser(folder: Path, *, device: str, dtype: str = "float32") -> Any:
     return _load(getattr(diffusers, family.denoiser_class), folder, family.denoiser, device, dtype)
 
 
-def without_weights(folder: Path) -> Any:
-    """The denoiser as its config says, on the meta device: shapes and no memory."""
-    family = family_of(folder)
-    kind = getattr(diffusers, family.denoiser_class)
+def without_weights(kind: Any, folder: Path, part: str) -> Any:
+    """A network of diffusers as its config says, on the meta device: shapes and no memory."""
     with torch.device("meta"):
-        return kind.from_config(kind.load_config(folder, subfolder=family.denoiser))
+        return kind.from_config(kind.load_config(folder, subfolder=part))
+
+
+def denoiser_without_weights(folder: Path) -> Any:
+    """The network that trains, in its shapes alone."""
+    family = family_of(folder)
+    return without_weights(getattr(diffusers, family.denoiser_class), folder, family.denoiser)
 
 
 def load_vae(folder: Path, *, device: str, dtype: str = "float32") -> AutoencoderKL:

@@ -20,6 +20,13 @@ class Conditioning:
         """Rows of all parts, one behind the other."""
         return cls({name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors})
 
+    @classmethod
+    def zeros(
+        cls, shapes: Mapping[str, tuple[int, ...]], count: int, *, device: str, dtype: torch.dtype
+    ) -> Conditioning:
+        """`count` rows of zeros, of the shapes that a family gives one encoded prompt."""
+        return cls({name: torch.zeros(count, *size, device=device, dtype=dtype) for name, size in shapes.items()})
+
     def __len__(self) -> int:
         return len(self.tensors["embedding"])
 

@@ -150,8 +150,8 @@ def _learning_seconds(
 
 def _told(base: Path, images: int, device: str, dtype: str) -> Conditioning:
     """Encoded prompts of the right shapes."""
-    shapes = family_of(base).given_shapes(read_configs(base)).items()
-    return Conditioning({name: torch.zeros(images, *size, device=device, dtype=DTYPES[dtype]) for name, size in shapes})
+    shapes = family_of(base).given_shapes(read_configs(base))
+    return Conditioning.zeros(shapes, images, device=device, dtype=DTYPES[dtype])
 
 
 def _autocast(device: str, dtype: str) -> AbstractContextManager[Any]:

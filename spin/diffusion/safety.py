@@ -5,7 +5,7 @@ from __future__ import annotations
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
 
@@ -58,14 +58,19 @@ def load_checker(safety: Safety, *, device: str) -> Checker:
 
 
 def unsafe_pictures(pictures: Sequence[bytes], safety: Safety, device: str) -> list[bool]:
-    """One answer for each encoded picture; the checker stays for the next call."""
-    checker = _resident(safety, device)
+    """One answer for each encoded picture."""
+    checker = resident_checker(safety, device)
     batches = (pictures[start : start + _BATCH] for start in range(0, len(pictures), _BATCH))
     return [mark for batch in batches for mark in checker.unsafe(np.stack([decode_image(data) for data in batch]))]
 
 
+def resident_checker(safety: Safety, device: str) -> Checker:
+    """The checker, loaded once in a process: what is done about marked pictures does not make it another one."""
+    return _loaded(replace(safety, drop=False), device)
+
+
 @cache
-def _resident(safety: Safety, device: str) -> Checker:
+def _loaded(safety: Safety, device: str) -> Checker:
     return load_checker(safety, device=device)
 
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 import transformers
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from spin.diffusion.checkpoint import denoiser_without_weights, without_weights
 from spin.diffusion.conditioning import Conditioning
-from spin.diffusion.families.facts import facts_of
+from spin.diffusion.families.facts import facts_of, picture_size
 from spin.diffusion.families.family import Family
-from spin.diffusion.families.registry import components, family_of, read_configs, read_index, vae_factor
+from spin.diffusion.families.registry import components, family_of, read_configs, read_index
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,16 @@ class Skeleton:
 
     @classmethod
     def of(cls, folder: Path) -> Skeleton:
-        family, configs, shape = family_of(folder), read_configs(folder), facts_of(folder).latent_shape
-        return cls(folder, family, shape, shape[1] * vae_factor(configs), family.given_shapes(configs))
+        family, shape = family_of(folder), facts_of(folder).latent_shape
+        side = picture_size(folder, resolution=None)
+        return cls(folder, family, shape, side, family.given_shapes(read_configs(folder)))
 
     def network(self) -> Any:
         """The denoiser, ready to train."""
-        return self._built(getattr(diffusers, self.family.denoiser_class), self.family.denoiser).train()
+        return denoiser_without_weights(self.folder).train()
 
     def autoencoder(self) -> AutoencoderKL:
-        return self._built(AutoencoderKL, "vae").eval().requires_grad_(False)
+        return without_weights(AutoencoderKL, self.folder, "vae").eval().requires_grad_(False)
 
     def text_encoders(self) -> list[nn.Module]:
         return [self._text_encoder(name) for name in components(self.folder) if name.startswith("text_encoder")]
@@ -53,12 +54,7 @@ class Skeleton:
 
     def prompts(self, count: int, dtype: torch.dtype = torch.float32) -> Conditioning:
         """Encoded prompts."""
-        shapes = self.prompt_shapes.items()
-        return Conditioning({name: torch.empty(count, *size, device="meta", dtype=dtype) for name, size in shapes})
-
-    def _built(self, kind: Any, part: str) -> Any:
-        with torch.device("meta"):
-            return kind.from_config(kind.load_config(self.folder, subfolder=part))
+        return Conditioning.zeros(self.prompt_shapes, count, device="meta", dtype=dtype)
 
     def _text_encoder(self, part: str) -> nn.Module:
         kind = getattr(transformers, read_index(self.folder)[part][1])

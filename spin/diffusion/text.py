@@ -24,7 +24,7 @@ from spin.core.plan import prompt_hash
 from spin.core.schema import read_batches
 from spin.core.store import verify
 from spin.core.tensor_rows import TensorRows, open_tensors
-from spin.diffusion.checkpoint import DTYPES, without_weights
+from spin.diffusion.checkpoint import DTYPES, denoiser_without_weights
 from spin.diffusion.conditioning import Conditioning
 from spin.diffusion.families.family import Family, Shape
 from spin.diffusion.families.registry import components, family_of, read_configs
@@ -82,7 +82,7 @@ class PromptEncoder:
         there = components(folder)
         left_out: dict[str, Any] = {name: None for name in there if name not in family.text_parts}
         if absent := [name for name in family.optional if name not in there]:  # their place is filled by its config
-            left_out |= {**dict.fromkeys(absent), family.denoiser: without_weights(folder)}
+            left_out |= {**dict.fromkeys(absent), family.denoiser: denoiser_without_weights(folder)}
         try:
             pipeline = getattr(diffusers, family.pipeline).from_pretrained(folder, dtype=torch.float32, **left_out)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:

@@ -48,6 +48,14 @@ def settle(value: object, picture: bytes) -> str:
     return value.drawn(picture) if isinstance(value, Several) else clean_caption(value)
 
 
+def text_of(content: bytes) -> str | bytes:
+    """What a .txt holds; its bytes where they are no UTF-8 text, and so no caption."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content
+
+
 def as_captions(text: object, captions: Captions) -> object:
     """What a .txt holds: one caption whatever its lines, or where a row may have several, one a line."""
     return text.splitlines() if captions != "one" and isinstance(text, str) else text

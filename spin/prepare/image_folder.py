@@ -12,7 +12,7 @@ from typing import Final
 from spin.core.errors import DataError
 from spin.core.rejecting import UNREADABLE, Rejected
 from spin.prepare.candidates import MISSING_FILE, Candidate, Candidates
-from spin.prepare.captions import Captions, as_captions
+from spin.prepare.captions import Captions, as_captions, text_of
 from spin.prepare.columns import require_column
 from spin.prepare.metadata import METADATA_NAMES, metadata_columns, read_metadata
 
@@ -139,13 +139,9 @@ def _rows_of_text_files(folder: Path, captions: Captions) -> Iterator[Candidate]
 def _caption_beside(picture: Path) -> object:
     """The .txt beside a picture; bytes where they are no UTF-8 text, None where there is none."""
     try:
-        content = picture.with_suffix(".txt").read_bytes()
+        return text_of(picture.with_suffix(".txt").read_bytes())
     except OSError:
         return None
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content
 
 
 def _read_named(folder: Path, name: object) -> bytes:

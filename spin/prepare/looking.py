@@ -32,6 +32,6 @@ def look_of(safety: Safety | None, *, device: str) -> Look | None:
     """None where nobody looks: torch is not imported then."""
     if safety is None:
         return None
-    from spin.diffusion.safety import load_checker
+    from spin.diffusion.safety import resident_checker
 
-    return Look(load_checker(safety, device=device), safety.drop)
+    return Look(resident_checker(safety, device), safety.drop)

@@ -122,7 +122,8 @@ def _take_away_others(folder: SourceFolder, files: list[_File]) -> None:
     """Remove copies of what has changed or gone; from then on a file under its name is the one that is listed."""
     folder.files.mkdir(parents=True, exist_ok=True)
     sweep(folder.files)
-    before, now = _listing(folder), {file.name: file.version for file in files}
+    before = {name: version for name, (version, _) in _listing(folder).items()}
+    now = {file.name: file.version for file in files}
     for name in before.keys() | {path.relative_to(folder.files).as_posix() for path in _copied(folder)}:
         if now.get(name) != before.get(name, ""):
             (folder.files / name).unlink(missing_ok=True)
@@ -130,18 +131,17 @@ def _take_away_others(folder: SourceFolder, files: list[_File]) -> None:
     replace_file(folder.listing, json.dumps(sizes, indent=0, sort_keys=True).encode())
 
 
-def _listing(folder: SourceFolder) -> dict[str, str]:
+def _listing(folder: SourceFolder) -> dict[str, tuple[str, int | None]]:
+    """Version and size of each file as they were listed last; nothing where none were."""
     try:
-        return {name: version for name, (version, _) in json.loads(folder.listing.read_text("utf-8")).items()}
+        found = json.loads(folder.listing.read_text("utf-8")).items()
+        return {name: (version, size) for name, (version, size) in found}
     except (OSError, ValueError):
         return {}
 
 
 def _is_whole(folder: SourceFolder) -> bool:
-    try:
-        listed = json.loads(folder.listing.read_text("utf-8"))
-    except (OSError, ValueError):
-        return False
+    listed = _listing(folder)
     return bool(listed) and all(_has(folder.files / name, size) for name, (_, size) in listed.items())
 
 

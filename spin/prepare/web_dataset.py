@@ -20,7 +20,7 @@ from typing import Final
 from spin.core.errors import DataError
 from spin.core.rejecting import UNREADABLE, Rejected
 from spin.prepare.candidates import MISSING_FILE, Candidate, Candidates
-from spin.prepare.captions import Captions, as_captions
+from spin.prepare.captions import Captions, as_captions, text_of
 from spin.prepare.file_lists import FileList, list_files
 from spin.prepare.image_folder import PICTURE_SUFFIXES
 
@@ -150,7 +150,8 @@ def _unreadable(file: object, error: Exception) -> DataError:
 def _caption(row: _Row, column: str, captions: Captions) -> object:
     """What the .txt says, or a field of the .json; bytes where they are no UTF-8 text, None where there is neither."""
     if (member := row.members.get("txt")) is not None:
-        return as_captions(_text_of(member), captions)
+        short = _Member(member.tar, member.offset, min(member.size, _LARGEST_TEXT))
+        return as_captions(text_of(short.read()), captions)
     if (member := row.members.get("json")) is None:
         return None
     try:
@@ -158,14 +159,6 @@ def _caption(row: _Row, column: str, captions: Captions) -> object:
     except (ValueError, RecursionError):
         return member.read()  # bytes, which are no caption
     return record.get(column) if isinstance(record, dict) else record
-
-
-def _text_of(member: _Member) -> str | bytes:
-    content = _Member(member.tar, member.offset, min(member.size, _LARGEST_TEXT)).read()
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content
 
 
 def _bytes_of(member: _Member | None, name: str) -> bytes:

@@ -19,7 +19,7 @@ from spin.diffusion.denoiser import Denoiser
 from spin.diffusion.families.facts import facts_of
 from spin.diffusion.families.registry import family_of
 from spin.diffusion.noise import initial_noise
-from spin.diffusion.safety import Checker, load_checker
+from spin.diffusion.safety import Checker, resident_checker
 from spin.diffusion.sampler import decode_unit, encode_images, sample_latents, to_bytes
 from spin.diffusion.solvers import load_solver
 from spin.diffusion.text import TextEmbeddings
@@ -68,7 +68,7 @@ class Opponent:
         text = TextEmbeddings.read(request.text, device=request.device, dtype=request.dtype)
         denoiser = Denoiser(network, family_of(request.opponent))
         solver = load_solver(request.opponent, request.scheduler)
-        checker = None if request.safety is None else load_checker(request.safety, device=request.device)
+        checker = None if request.safety is None else resident_checker(request.safety, request.device)
         return cls(network, denoiser, facts_of(request.opponent).latent_shape, solver, vae, text, checker)
 
     @property

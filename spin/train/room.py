@@ -10,13 +10,14 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from spin.core.adapters import ADAPTER_FILE
 from spin.core.environment import peak_bytes, reset_peak
 from spin.core.layout import StageFolder
 from spin.core.memory import explaining_shortage
 from spin.core.progress import Progress, silent
 from spin.core.schema import HELD_OUT_LOG, TIMING, TRAINING_LOG, write_rows
 from spin.core.store import commit, stands
-from spin.diffusion.adapter import ADAPTER_FILE, as_diffusers, trained_adapter, write_weights
+from spin.diffusion.adapter import as_diffusers, trained_adapter, write_weights
 from spin.diffusion.checkpoint import model_digest, write_checkpoint
 from spin.diffusion.families.registry import family_of
 from spin.diffusion.lora import merge_adapter

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from spin.core.adapters import ADAPTER_FILE
 from spin.diffusion.adapter import (
-    ADAPTER_FILE,
     Adapter,
     Factors,
     as_diffusers,
@@ -25,31 +25,14 @@ from spin.diffusion.checkpoint import load_denoiser
 from spin.diffusion.families.registry import family_of, read_configs
 from spin.diffusion.kohya import as_kohya
 from spin.diffusion.lora import add_adapter, merge_adapter
-from tests.families import build
-
-
-@pytest.fixture(scope="module")
-def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A saved tiny pipeline by its kind."""
-    root = tmp_path_factory.mktemp("pipelines")
-
-    def folder(kind: str) -> Path:
-        if not (root / kind).exists():
-            build(kind).save_pretrained(root / kind)
-        return root / kind
-
-    return folder
+from tests.families import build, teach
 
 
 def learned(folder: Path, *, layers: str = "attention", rank: int = 3, seed: int = 0, before: Any = None) -> Any:
     """The network, or the one `before`, with an adapter of alpha 6 that has learned something."""
     network = load_denoiser(folder, device="cpu") if before is None else before
     add_adapter(network, rank=rank, alpha=6.0, layers=layers, attention=family_of(folder).attention, seed=seed)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, weight in network.named_parameters():
-            if ".lora_B." in name:
-                weight.copy_(0.1 * torch.randn(weight.shape, generator=generator))
+    teach(network, seed=seed)
     return network
 
 
@@ -95,7 +78,7 @@ def test_a_fresh_pipeline_with_the_file_draws_what_the_merged_one_draws(
     fresh.load_lora_weights(str(file))
     wanted = draw(merged(kind, network))
     assert (wanted - plain).abs().max() > 0.01
-    torch.testing.assert_close(draw(fresh), wanted, atol=1e-5, rtol=0)
+    torch.testing.assert_close(draw(fresh), wanted, atol=1e-5, rtol=1e-5)  # float32, latents of about 7
 
 
 @pytest.mark.parametrize("form", ["diffusers", "kohya"])
@@ -111,7 +94,7 @@ def test_the_sum_of_two_adapters_of_other_ranks_and_layers_draws_what_both_merge
     assert {factors.rank for factors in both.values()} == {2, 5}
     fresh = build("sdxl")
     fresh.load_lora_weights(str(written(folder, both, form, tmp_path)))
-    torch.testing.assert_close(draw(fresh), draw(merged("sdxl", network)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(draw(fresh), draw(merged("sdxl", network)), atol=1e-5, rtol=1e-5)
 
 
 def test_a_sum_adds_what_each_adds() -> None:

@@ -4,7 +4,6 @@ import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -23,6 +22,7 @@ from spin.diffusion.checkpoint import (
 )
 from spin.diffusion.families.registry import check_model
 from spin.diffusion.schedules import Diffusion
+from tests.families import change
 from tests.world import World, fingerprint
 
 
@@ -30,10 +30,6 @@ from tests.world import World, fingerprint
 def base(world: World, tmp_path: Path) -> Path:
     """A copy of the packaged pipeline, free to break."""
     return Path(shutil.copytree(world.base, tmp_path / "base"))
-
-
-def change(path: Path, **values: Any) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **values}), "utf-8")
 
 
 def test_the_digest_names_the_files_and_not_their_place(base: Path, world: World) -> None:

@@ -10,29 +10,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spin.diffusion.conditioning import Conditioning
 from spin.diffusion.families.facts import facts_of
 from spin.diffusion.families.registry import family_of, read_configs
 from spin.train.networks import load_networks
 from spin.train.request import TrainRequest
-from tests.families import build
+from tests.families import teach
 from tests.world import SETTINGS
 
 ADAPTER: dict[str, Any] = {"lora_rank": 2, "lora_alpha": 4.0, "lora_layers": "all"}
-
-
-@pytest.fixture(scope="module")
-def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    root = tmp_path_factory.mktemp("pipelines")
-
-    def folder(kind: str) -> Path:
-        if not (root / kind).exists():
-            build(kind).save_pretrained(root / kind)
-        return root / kind
-
-    return folder
 
 
 def request_of(folder: Path, **settings: Any) -> TrainRequest:
@@ -44,19 +32,10 @@ def request_of(folder: Path, **settings: Any) -> TrainRequest:
     )  # fmt: skip
 
 
-def learn(network: nn.Module) -> None:
-    """Put something into an adapter's B, which is 0 at first: A has no gradient there."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, weight in network.named_parameters():
-            if ".lora_B." in name:
-                weight.copy_(0.1 * torch.randn(weight.shape, generator=generator))
-
-
 def gradients(request: TrainRequest) -> tuple[Tensor, dict[str, Tensor], int]:
     """What the policy says, its gradient by parameter, and how many tensors were kept for it."""
     networks, family = load_networks(request), family_of(request.start)
-    learn(networks.tensors.denoiser)
+    teach(networks.tensors.denoiser)
     generator = torch.Generator().manual_seed(1)
     shapes = {"noisy": facts_of(request.start).latent_shape, **family.given_shapes(read_configs(request.start))}
     values = {name: torch.randn(2, *shape, generator=generator) for name, shape in shapes.items()}

@@ -55,11 +55,18 @@ class PublishedDataset:
 
 @dataclass(frozen=True)
 class _Table:
-    """Files of one config and split."""
+    """Files of one config and split; none of them where pictures among them are marked as unsafe."""
 
     config: str
     split: str
     files: tuple[Path, ...]
+    marked: int = 0  # for whose sake the files are left out
+
+    @classmethod
+    def of_pictures(cls, config: str, split: str, files: tuple[Path, ...], *, looked_at: Sequence[Path]) -> _Table:
+        """Left out whole where a checker's tables mark a picture: the files are the run's own, and not cut."""
+        count = _marked(looked_at)
+        return cls(config, split, () if count else files, count)
 
     def pieces(self) -> Iterator[Piece]:
         for path in self.files:
@@ -74,11 +81,12 @@ class _Table:
 def publish_dataset(subject: Subject, into: Path) -> PublishedDataset:
     """Write the folder; every file's bytes are verified first."""
     refuse_place(into)
-    tables = [each for each in _tables(subject.run) if each.files]
+    every = list(_tables(subject.run))
+    tables = [each for each in every if each.files]
     if not tables:
         raise ConfigError("holds nothing to publish yet", where=subject.run.name, fix="finish the run first")
     pieces = [piece for each in tables for piece in each.pieces()]
-    write_folder(into, pieces, {}, card=_card(subject, tables))
+    write_folder(into, pieces, {}, card=_card(subject, tables, left_out=every))
     configs = tuple(dict.fromkeys(each.config for each in tables))
     return PublishedDataset(into, configs, len(pieces), sum(piece.source.stat().st_size for piece in pieces))
 
@@ -88,7 +96,9 @@ def _tables(run: Run) -> Iterator[_Table]:
     yield _Table("quarantine", _PLAIN, _filled(run.folder.quarantine))
     for stage in run.stages:
         place = StageFolder(run.folder.path / stage.name)
-        yield _Table("samples", _split(stage.name), _samples(place))
+        samples = _standing(*shards(place.samples(0).parent))
+        drawn = samples if samples and "image" in pq.read_schema(samples[0]).names else ()
+        yield _Table.of_pictures("samples", _split(stage.name), samples, looked_at=drawn)
         yield _Table("training_log", _split(stage.name), _standing(place.training_log))
         yield _Table("held_out_log", _split(stage.name), _filled(place.held_out_log))
     for name, folder in _evaluations(run):
@@ -98,32 +108,23 @@ def _tables(run: Run) -> Iterator[_Table]:
         if name != DATA:
             looked = _standing(*shards(folder.safety(0).parent))
             yield _Table(f"safety{suffix}", split, looked)
-            pictures = () if marked(looked) else _standing(*shards(folder.images(0).parent))
-            yield _Table(f"images{suffix}", split, pictures)
+            images = _standing(*shards(folder.images(0).parent))
+            yield _Table.of_pictures(f"images{suffix}", split, images, looked_at=looked)
             yield _Table(f"denoising{suffix}", split, _standing(*shards(folder.denoising(0).parent)))
         yield _Table(f"set_metrics{suffix}", split, _filled(folder.set_metrics))
 
 
-def marked(files: Sequence[Path]) -> int:
+def _marked(files: Sequence[Path]) -> int:
     """Pictures of some tables that a safety checker marked as unsafe."""
     held = (file for file in files if UNSAFE in pq.read_schema(file).names)
     return sum(int(pc.sum(pq.read_table(file, columns=[UNSAFE])[UNSAFE]).as_py() or 0) for file in held)
 
 
-def _samples(stage: StageFolder) -> tuple[Path, ...]:
-    """An iteration's samples; none where pictures are among them and one is marked as unsafe."""
-    files = _standing(*shards(stage.samples(0).parent))
-    return () if files and "image" in pq.read_schema(files[0]).names and marked(files) else files
-
-
-def _left_out(run: Run) -> str:
-    """Which pictures are not published, and why: whole tables, as their files are the run's own."""
-    counts = [(f"images of {name}", marked(_standing(*shards(e.safety(0).parent)))) for name, e in _evaluations(run)]
-    for stage in run.stages:
-        files = _standing(*shards(StageFolder(run.folder.path / stage.name).samples(0).parent))
-        if not _samples(StageFolder(run.folder.path / stage.name)):
-            counts.append((f"samples of {stage.name}", marked(files)))
-    lines = [f"{escape(what)}: {count} are marked as unsafe" for what, count in counts if count]
+def _left_out(tables: Sequence[_Table]) -> str:
+    """Which pictures are not published, and why."""
+    lines = [
+        f"{code(each.config)} of {code(each.split)}: {each.marked} marked as unsafe" for each in tables if each.marked
+    ]
     return section("Left out", bullets(lines)) if lines else ""
 
 
@@ -149,7 +150,7 @@ def _filled(path: Path) -> tuple[Path, ...]:
     return tuple(each for each in _standing(path) if pq.read_metadata(each).num_rows)
 
 
-def _card(subject: Subject, tables: Sequence[_Table]) -> str:
+def _card(subject: Subject, tables: Sequence[_Table], *, left_out: Sequence[_Table]) -> str:
     from huggingface_hub import DatasetCardData
 
     run, licences = subject.run, subject.licences
@@ -162,7 +163,7 @@ def _card(subject: Subject, tables: Sequence[_Table]) -> str:
         "Prompts, generated samples, pictures, scores and logs of one run, as it left them.",
         _usage(tables),
         _contents(tables),
-        _left_out(run),
+        _left_out(left_out),
         data_section(run, subject.config),
         licence_section([licences.data, licences.base, *licences.scorers]),
     ]

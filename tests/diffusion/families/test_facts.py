@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from spin.core.errors import ConfigError
 from spin.diffusion.families.facts import facts_of, picture_size, refuse_other_family
 from spin.miniature.packaged import packaged_pipeline_path
+from tests.families import change
 
 
 @pytest.fixture
@@ -18,10 +18,6 @@ def model(tmp_path: Path) -> Path:
     copy = tmp_path / "model"
     shutil.copytree(packaged_pipeline_path(), copy, ignore=shutil.ignore_patterns("*.safetensors"))
     return copy
-
-
-def change(path: Path, **values: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
 def test_a_model_is_of_its_own_family(model: Path) -> None:

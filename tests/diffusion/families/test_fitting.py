@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,6 @@ import pytest
 from spin.core.errors import ConfigError
 from spin.diffusion.families.fitting import FLOW_SOLVERS, refuse_misfit
 from spin.diffusion.solvers import load_solver
-from tests.families import build
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("fitting")
-    for kind in ("sd-v", "sd3"):
-        build(kind).save_pretrained(root / kind)
-    return {kind: root / kind for kind in ("sd-v", "sd3")}
 
 
 def fit(folder: Path, **changes: Any) -> None:
@@ -28,9 +20,9 @@ def fit(folder: Path, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sd-v", "sd3"])
-def test_what_every_family_can_do_is_taken(folders: dict[str, Path], kind: str) -> None:
-    fit(folders[kind])
-    fit(folders[kind], resolution=64)
+def test_what_every_family_can_do_is_taken(folder_of: Callable[[str], Path], kind: str) -> None:
+    fit(folder_of(kind))
+    fit(folder_of(kind), resolution=64)
 
 
 @pytest.mark.parametrize(
@@ -44,15 +36,15 @@ def test_what_every_family_can_do_is_taken(folders: dict[str, Path], kind: str) 
     ],
 )
 def test_what_a_model_cannot_do_is_one_line(
-    folders: dict[str, Path], kind: str, asked: dict[str, Any], line: str
+    folder_of: Callable[[str], Path], kind: str, asked: dict[str, Any], line: str
 ) -> None:
     with pytest.raises(ConfigError, match=line):
-        fit(folders[kind], **asked)
+        fit(folder_of(kind), **asked)
 
 
 @pytest.mark.parametrize("name", FLOW_SOLVERS)
-def test_every_solver_that_a_flow_is_said_to_take_is_there(folders: dict[str, Path], name: str) -> None:
-    solver = load_solver(folders["sd3"], name)
+def test_every_solver_that_a_flow_is_said_to_take_is_there(folder_of: Callable[[str], Path], name: str) -> None:
+    solver = load_solver(folder_of("sd3"), name)
     solver.set_timesteps(4)
     assert len(solver.timesteps) == 4
     assert solver.sigmas[0] > 0.9

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from spin.core.errors import ConfigError
 from spin.diffusion.families.registry import check_model, families, family_of
-from tests.families import build
+from tests.families import build, change
 from tests.world import World
 
 
@@ -20,14 +20,8 @@ def base(world: World, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("xl") / "xl"
-    build("sdxl").save_pretrained(folder)
-    return folder
-
-
-def change(path: Path, **values: Any) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **values}), "utf-8")
+def xl(folder_of: Callable[[str], Path]) -> Path:
+    return folder_of("sdxl")
 
 
 def test_every_module_of_the_package_is_a_family() -> None:

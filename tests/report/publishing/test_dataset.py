@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from spin.core.errors import ArtifactError, ConfigError
-from spin.core.layout import RunsRoot
-from spin.core.schema import PROMPTS, read_table
+from spin.core.layout import EvaluationFolder, RunsRoot
+from spin.core.schema import PROMPTS, SAFETY, UNSAFE, read_table
 from spin.report.publishing.dataset import publish_dataset
 from tests.report.conftest import commit_rows
-from tests.report.publishing.conftest import Publishable
+from tests.report.publishing.conftest import Publishable, make
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +95,21 @@ def test_prompts_are_there_and_an_empty_quarantine_is_not(publishable: Publishab
     assert "prompts" in made.configs
     assert "quarantine" not in made.configs
     assert load(tmp_path / "out", "prompts", split="rows")[0]["caption"] == "a cat"
+
+
+def test_pictures_among_which_one_is_marked_stay_at_home_and_the_card_says_so(tmp_path: Path) -> None:
+    run = make(tmp_path / "runs")
+    stages = {stage["name"]: EvaluationFolder(run.root / stage["evaluation"]) for stage in run.record()["stages"]}
+    for name, marks in (("base", [False, False]), ("iteration-01", [False, True])):
+        rows = [{"prompt_id": str(row), "draw": 0, UNSAFE: mark} for row, mark in enumerate(marks)]
+        commit_rows(stages[name].safety(0), SAFETY, rows, "safety")
+    publish_dataset(run.subject(), tmp_path / "out")
+    assert "base" in load(tmp_path / "out", "images")
+    assert "iteration_01" not in load(tmp_path / "out", "images")
+    assert load(tmp_path / "out", "safety", split="iteration_01")[UNSAFE] == [False, True]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "- `images` of `iteration_01`: 1 marked as unsafe" in card
+    assert card.count("marked as unsafe") == 1
 
 
 def test_a_damaged_table_is_not_published(publishable: Publishable, tmp_path: Path) -> None:
