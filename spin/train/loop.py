@@ -58,8 +58,7 @@ class Loop:
         norm = update.clip(self.settings.max_grad_norm)
         measured = Measured.join(parts).over_processes(self.processes)
         self._refuse_not_finite(step, batch, measured, norm)
-        update.step()
-        if tensors.average is not None:
+        if update.step() and tensors.average is not None:
             tensors.average.step(update.parameters)
         self.done.step = step
         self.done.log.append(log_row(step, measured, gradient_norm=float(norm), lr=lr))

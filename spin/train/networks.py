@@ -39,8 +39,11 @@ class Networks:
     accelerator: Accelerator
     policy: Denoiser
     opponent: Denoiser | None  # frozen, or the policy with its adapter off; None for supervised training
-    update: Update
     tensors: Tensors
+
+    @property
+    def update(self) -> Update:
+        return self.tensors.update
 
 
 def load_networks(request: TrainRequest, processes: Processes | None = None) -> Networks:
@@ -58,13 +61,12 @@ def load_networks(request: TrainRequest, processes: Processes | None = None) -> 
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     moments = request.sharding == "optimizer" and request.processes > 1
     optimizer = make_optimizer(trained, request.settings, divided=moments)
-    update = Update(trained, optimizer, accelerator.scaler)
     decay = request.settings.ema_decay
     average = None if decay is None else EMAModel(trained, decay=decay)
     opponent = None if request.settings.objective == "sft" else _opponent(request, policy, ready, processes.device)
     against = None if opponent is None else Denoiser(opponent, family)
-    tensors = Tensors(network, update.optimizer, average, update.scaler)
-    return Networks(accelerator, Denoiser(policy, family), against, update, tensors)
+    tensors = Tensors(network, Update(trained, optimizer, accelerator.scaler), average)
+    return Networks(accelerator, Denoiser(policy, family), against, tensors)
 
 
 def _ready(accelerator: Accelerator, network: nn.Module, *, device: str, divided: bool) -> nn.Module:

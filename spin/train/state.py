@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -11,15 +11,17 @@ from typing import Any, Final
 import torch
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from spin.core.layout import StageFolder, step_name
 from spin.core.schema import HELD_OUT_LOG, TIMING, TRAINING_LOG, read_table, write_rows
 from spin.core.store import commit, discard, stands
 from spin.train.processes import Processes
 from spin.train.sharding import divided_as, load_whole_state, whole, whole_state
+from spin.train.update import Update
 
 _KEPT: Final = 2
+_MOVES: Final = "moves"
 
 
 @dataclass
@@ -43,9 +45,8 @@ class Progressed:
 @dataclass(frozen=True)
 class Tensors:
     denoiser: nn.Module  # the policy as it was loaded, not as the accelerator runs it
-    optimizer: torch.optim.Optimizer
+    update: Update  # its optimizer, and its scaler where it has one
     average: EMAModel | None
-    scaler: torch.amp.GradScaler | None = None  # of float16 training
 
     @property
     def trained(self) -> dict[str, nn.Parameter]:
@@ -60,16 +61,16 @@ def save_state(
     keep = processes.rank == 0
     trained = {name: whole(value.detach(), keep=keep) for name, value in tensors.trained.items()}
     shadows = [whole(shadow, keep=keep) for shadow in tensors.average.shadow_params] if tensors.average else []
-    moments = whole_state(tensors.optimizer, keep=keep)
+    moments = whole_state(tensors.update.optimizer, keep=keep)
 
     def write(folder: Path) -> None:
         folder.mkdir()
         save_file({name: value.contiguous() for name, value in trained.items()}, folder / "denoiser.safetensors")
         torch.save(moments, folder / "optimizer.pt")
         if tensors.average is not None:
-            save_file({str(i): shadow.contiguous() for i, shadow in enumerate(shadows)}, folder / "average.safetensors")
-        if tensors.scaler is not None:
-            torch.save(tensors.scaler.state_dict(), folder / "scaler.pt")
+            save_file(_kept_average(tensors.average, shadows), folder / "average.safetensors")
+        if tensors.update.scaler is not None:
+            torch.save(tensors.update.scaler.state_dict(), folder / "scaler.pt")
         write_rows(folder / "log.parquet", TRAINING_LOG, done.log)
         write_rows(folder / "held-out.parquet", HELD_OUT_LOG, done.held_out)
         write_rows(folder / "timing.parquet", TIMING, done.timing)
@@ -99,15 +100,26 @@ def load_state(stage: StageFolder, step: int, tensors: Tensors) -> Progressed:
     weights = load_file(folder / "denoiser.safetensors")
     for name, parameter in tensors.trained.items():
         parameter.data.copy_(divided_as(weights[name], parameter.data))
-    load_whole_state(tensors.optimizer, torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu"))
+    moments = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
+    load_whole_state(tensors.update.optimizer, moments)
     if tensors.average is not None:
-        shadows, before = load_file(folder / "average.safetensors"), tensors.average.shadow_params
-        tensors.average.shadow_params = [divided_as(shadows[str(i)], shadow) for i, shadow in enumerate(before)]
-        tensors.average.optimization_step = step
-    if tensors.scaler is not None:
-        tensors.scaler.load_state_dict(torch.load(folder / "scaler.pt", weights_only=True))
+        _load_average(tensors.average, load_file(folder / "average.safetensors"), step)
+    if tensors.update.scaler is not None:
+        tensors.update.scaler.load_state_dict(torch.load(folder / "scaler.pt", weights_only=True))
     rows = (read_table(folder / f"{name}.parquet").to_pylist() for name in ("log", "held-out", "timing"))
     return Progressed(step, *rows)
+
+
+def _kept_average(average: EMAModel, shadows: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The average by the place of each weight, and how often it moved: its decay goes by that."""
+    kept = {str(place): shadow.contiguous() for place, shadow in enumerate(shadows)}
+    return {**kept, _MOVES: torch.tensor(average.optimization_step)}
+
+
+def _load_average(average: EMAModel, kept: Mapping[str, Tensor], step: int) -> None:
+    """An average that was kept without its count moved at every step."""
+    average.shadow_params = [divided_as(kept[str(i)], shadow) for i, shadow in enumerate(average.shadow_params)]
+    average.optimization_step = int(kept.get(_MOVES, torch.tensor(step)))
 
 
 def _states(stage: StageFolder) -> list[int]:

@@ -36,14 +36,18 @@ class Update:
         """Norm of the gradients as they are, (), over all processes; under a scaler of the scaled ones."""
         return whole(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
 
-    def step(self) -> None:
-        """New weights, or with a scaler and an overflow the same ones; the gradients are forgotten."""
+    def step(self) -> bool:
+        """Make a step and forget the gradients; false where a scaler met an overflow and left the weights alone."""
+        made = True
         if self.scaler is None:
             self.optimizer.step()
         else:
+            before = self.scaler.get_scale()
             self.scaler.step(self.optimizer)
             self.scaler.update()
+            made = self.scaler.get_scale() >= before  # it halves where it skips, and tells it in no other way
         self.forget()
+        return made
 
     def forget(self) -> None:
         self.optimizer.zero_grad()

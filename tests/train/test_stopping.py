@@ -21,6 +21,9 @@ from spin.core.schema import read_table
 from spin.core.store import is_intact
 from spin.diffusion.checkpoint import load_denoiser
 from spin.train import networks
+from spin.train.identity import training_identity
+from spin.train.loop import Loop
+from spin.train.processes import Processes
 from spin.train.request import TrainRequest
 from spin.train.room import run
 from tests.train.test_loop import poison
@@ -104,11 +107,12 @@ def test_weights_that_are_not_finite_are_no_state_to_keep(
     assert not StageFolder(request.stage).state(3).exists()
 
 
+@pytest.mark.parametrize("more", [{}, {"ema_decay": 0.9}], ids=str)
 def test_overflows_under_a_scale_skip_steps_and_the_scaler_resumes_with_the_rest(
-    make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+    make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
 ) -> None:
     scaled(monkeypatch, start=2.0**127)
-    settings = {"steps": 12, "state_every_steps": 2, "held_out_every_steps": 100}
+    settings = {"steps": 12, "state_every_steps": 2, "held_out_every_steps": 100, **more}
     whole, broken = make_request("whole", settings=settings), make_request("broken", settings=settings)
     digest = run(whole).digest
     finite = [math.isfinite(norm) for norm in norms(StageFolder(whole.stage))]
@@ -123,6 +127,21 @@ def test_overflows_under_a_scale_skip_steps_and_the_scaler_resumes_with_the_rest
         run(broken, progress=stop)
     assert (StageFolder(broken.stage).state(2) / "scaler.pt").exists()
     assert run(broken).digest == digest
+
+
+def test_a_skipped_step_leaves_the_average_where_it_is(
+    make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scaled(monkeypatch, start=2.0**127)
+    request = make_request(settings={"steps": 12, "held_out_every_steps": 100, "ema_decay": 0.9})
+    loop = Loop(request, training_identity(request), Processes("cpu"))
+    average = loop.networks.tensors.average
+    assert average is not None
+    for _ in range(12):
+        moved = average.optimization_step
+        loop.advance()
+        assert average.optimization_step - moved == math.isfinite(loop.done.log[-1]["gradient_norm"])
+    assert 0 < average.optimization_step < 12
 
 
 def test_a_scale_that_comes_to_nothing_stops_with_the_weights_as_they_were(

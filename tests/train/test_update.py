@@ -18,9 +18,10 @@ def made(scale: float | None = None) -> Update:
 def descend(update: Update) -> tuple[float, list[float]]:
     """One step on half the squared weights; the norm of the gradient and the new weights."""
     (weight,) = update.parameters
+    before = weight.tolist()
     update.backward(weight.square().sum() / 2)
     norm = update.clip(1e9)
-    update.step()
+    assert update.step() is (weight.tolist() != before)
     assert weight.grad is None
     return norm.item(), weight.tolist()
 
@@ -59,7 +60,7 @@ def test_a_scale_below_one_is_lost() -> None:
     for _ in range(3):
         update.backward(weight.sum() * float("inf"))
         update.clip(1.0)
-        update.step()
+        assert not update.step()
         lost.append(update.is_lost)
     assert lost == [False, True, True]  # 2 -> 1 -> 0.5 -> 0.25
     assert weight.tolist() == [3.0, 4.0]
