@@ -100,6 +100,11 @@ class AverageRequest:
     iterate_digest: str
     decay: float  # share of the opponent's weights that stays
 
+    @property
+    def memory_knobs(self) -> tuple[Knob, ...]:
+        """What takes less memory: two models are in it, whatever else is set."""
+        return (switched("train.opponent", "average", "previous"),)
+
 
 @dataclass(frozen=True)
 class TrainResult:

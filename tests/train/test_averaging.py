@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from spin.core.errors import ConfigError
+from spin.core.errors import ConfigError, MemoryShortage
 from spin.core.store import read_manifest
 from spin.diffusion.checkpoint import load_denoiser, model_digest, write_checkpoint
+from spin.train import averaging
 from spin.train.averaging import average_opponent
 from spin.train.request import AverageRequest
 from tests.world import World, fingerprint
@@ -65,3 +66,17 @@ def test_a_damaged_average_is_made_again_with_the_same_bytes(request_of: Average
 def test_a_model_that_is_gone_is_named(request_of: AverageRequest, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not a diffusers pipeline"):
         average_opponent(replace(request_of, iterate=tmp_path / "nothing"))
+
+
+def test_memory_that_runs_out_names_the_setting_that_averages(
+    request_of: AverageRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(folder: Path, *, device: str) -> torch.Tensor:
+        return torch.empty(2**60, device=device)
+
+    monkeypatch.setattr(averaging, "load_denoiser", too_large)
+    with pytest.raises(MemoryShortage) as caught:
+        average_opponent(request_of)
+    assert str(caught.value).startswith("out of memory with train.opponent=average: ")
+    assert str(caught.value).endswith("; set train.opponent=previous, in a new run (--set run.name=NAME)")
+    assert not request_of.target.exists()
