@@ -11,6 +11,9 @@ from flows.arguments import Overrides, Root, RunName
 from spin.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spin.report.publishing.hub import Kind
     from spin.report.publishing.model import Subject
 
 app: Final = typer.Typer()
@@ -30,7 +33,8 @@ def publish(
     overrides: Overrides = None,
     pictures: Annotated[bool, typer.Option(help="A grid of scored prompts by models beside the card.")] = True,
     repository: Annotated[
-        str | None, typer.Option("--push-to-hub", metavar="OWNER/NAME", help="Upload the folder; else nothing leaves.")
+        str | None,
+        typer.Option("--push-to-hub", metavar="OWNER/NAME", help="Upload what it wrote; else nothing leaves."),
     ] = None,
     public: Annotated[bool, typer.Option("--public/--private", help="Of a repository that this call makes.")] = False,
     root: Root = Path("runs"),
@@ -52,7 +56,7 @@ def publish(
 
 
 def _model(subject: Subject, into: Path, checkpoint: str, pictures: bool, repository: str | None, public: bool) -> None:
-    from spin.report.publishing.hub import push, refuse_push
+    from spin.report.publishing.hub import refuse_push
     from spin.report.publishing.model import publish_model
 
     unknown = subject.licences.unknown
@@ -64,12 +68,12 @@ def _model(subject: Subject, into: Path, checkpoint: str, pictures: bool, reposi
         typer.echo(f"{licence.of}: {licence.told} ({licence.source})")
     if repository is not None:
         message = f"{subject.run.name}, {made.label}"
-        typer.echo(f"pushed to {push(into, repository, kind='model', private=not public, message=message)}")
+        _push(into, repository, made.written, kind="model", public=public, message=message)
 
 
 def _tables(subject: Subject, into: Path, repository: str | None, public: bool) -> None:
     from spin.report.publishing.dataset import publish_dataset
-    from spin.report.publishing.hub import push, refuse_push
+    from spin.report.publishing.hub import refuse_push
 
     data = subject.licences.data
     if repository is not None:
@@ -80,4 +84,15 @@ def _tables(subject: Subject, into: Path, repository: str | None, public: bool) 
         typer.echo(f"{data.of}: {data.told} ({data.source})")
     if repository is not None:
         message = f"{subject.run.name}: its tables"
-        typer.echo(f"pushed to {push(into, repository, kind='dataset', private=not public, message=message)}")
+        _push(into, repository, made.written, kind="dataset", public=public, message=message)
+
+
+def _push(into: Path, repository: str, written: Sequence[str], *, kind: Kind, public: bool, message: str) -> None:
+    """Send what was written; what a person put beside it is not sent, and said so."""
+    from spin.report.publishing.folder import others
+    from spin.report.publishing.hub import push
+
+    address = push(into, repository, files=written, kind=kind, private=not public, message=message)
+    typer.echo(f"pushed to {address}")
+    if left := ", ".join(path.name for path in others(into)):
+        typer.echo(f"not pushed, as publish did not write it: {left}")

@@ -9,6 +9,7 @@ import pytest
 
 from spin.core.config import load_config
 from spin.core.config_identity import config_hash
+from spin.core.draft import files
 from spin.core.layout import RunsRoot
 from tests.flows.command_line import Answer, type_in
 from tests.flows.conftest import Played
@@ -99,18 +100,23 @@ def test_an_unknown_run_names_those_that_are(played: Played, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("place", "kind"), [("--into", "model"), ("--dataset", "dataset")])
-def test_what_is_pushed_is_the_folder(
+def test_what_is_pushed_is_what_was_written_and_the_rest_is_named(
     played: Played, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, kind: str
 ) -> None:
+    assert publish(played, tmp_path, place, "out").code == 0
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in files(tmp_path / "out")}
+    (tmp_path / "out" / "notes").mkdir()
+    for beside in (".env", "notes/private.txt"):
+        (tmp_path / "out" / beside).write_text("somebody's")
     with serving() as hub:
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.address)
         monkeypatch.setenv("HF_TOKEN", "hf_of_a_test")
         answer = publish(played, tmp_path, place, "out", *LICENCE, "--push-to-hub", "me/mine")
     assert answer.code == 0, answer.err
     assert f"pushed to {hub.address}" in answer.out
-    assert set(hub.files) == {
-        path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()
-    }
+    assert "not pushed, as publish did not write it: .env, notes" in answer.out
+    assert (tmp_path / "out" / "notes" / "private.txt").exists()
+    assert set(hub.files) == written
     (made,) = hub.repositories
     assert (made.get("type", "model"), made["visibility"]) == (kind, "private")
     assert "hf_of_a_test" not in answer.out + answer.err

@@ -47,6 +47,7 @@ class PublishedDataset:
     configs: tuple[str, ...]
     files: int
     size_bytes: int
+    written: tuple[str, ...]  # names relative to the folder: those files, and the card
 
     @property
     def summary(self) -> str:
@@ -86,9 +87,10 @@ def publish_dataset(subject: Subject, into: Path) -> PublishedDataset:
     if not tables:
         raise ConfigError("holds nothing to publish yet", where=subject.run.name, fix="finish the run first")
     pieces = [piece for each in tables for piece in each.pieces()]
-    write_folder(into, pieces, {}, card=_card(subject, tables, left_out=every))
+    written = write_folder(into, pieces, {}, card=_card(subject, tables, left_out=every))
     configs = tuple(dict.fromkeys(each.config for each in tables))
-    return PublishedDataset(into, configs, len(pieces), sum(piece.source.stat().st_size for piece in pieces))
+    size = sum(piece.source.stat().st_size for piece in pieces)
+    return PublishedDataset(into, configs, len(pieces), size, written)
 
 
 def _tables(run: Run) -> Iterator[_Table]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from spin.core.draft import draft_path, link_or_copy, remove, sweep
+from spin.core.draft import draft_path, files, link_or_copy, remove, sweep
 from spin.core.errors import ArtifactError, ConfigError
 
 CARD: Final = "README.md"
@@ -42,8 +42,8 @@ def refuse_place(into: Path) -> None:
         raise ConfigError("the card has been edited by hand, which is not overwritten", where=str(into / CARD), fix=fix)
 
 
-def write_folder(into: Path, pieces: Iterable[Piece], texts: Mapping[str, bytes], *, card: str) -> None:
-    """Put pieces, texts and the card there; files that are neither these nor an earlier call's are kept."""
+def write_folder(into: Path, pieces: Iterable[Piece], texts: Mapping[str, bytes], *, card: str) -> tuple[str, ...]:
+    """Put pieces, texts and the card there, whose names are the answer; what no call of this wrote is kept."""
     draft = draft_path(into)
     try:
         into.parent.mkdir(parents=True, exist_ok=True)
@@ -56,9 +56,11 @@ def write_folder(into: Path, pieces: Iterable[Piece], texts: Mapping[str, bytes]
         names = sorted({path.name for path in draft.iterdir()} | {CARD})
         mark = f"\n<!-- spin-diffusion publish {_digest(card)}: {' '.join(names)} -->\n"
         (draft / CARD).write_text(card + mark, "utf-8")
-        for other in _others(into, written=names):
+        written = tuple(path.relative_to(draft).as_posix() for path in files(draft))
+        for other in others(into, written=names):
             _take_over(other, draft / other.name)
         _swap(draft, into)
+        return written
     except OSError as error:
         reason = error.strerror or error
         raise ArtifactError(f"cannot write: {reason}", where=str(into), fix="free space or rights") from error
@@ -66,8 +68,8 @@ def write_folder(into: Path, pieces: Iterable[Piece], texts: Mapping[str, bytes]
         sweep(into)
 
 
-def _others(into: Path, *, written: Iterable[str]) -> Iterator[Path]:
-    """What neither this call nor an earlier one wrote: a licence's text, notes, a clone's .git."""
+def others(into: Path, *, written: Iterable[str] = ()) -> Iterator[Path]:
+    """What no call wrote, nor one that is about to write `written`: a licence's text, notes, a clone's .git."""
     mark = _MARK.search(_card(into))
     ours = {*written, *(mark[2].split() if mark else ())}
     if into.is_dir():

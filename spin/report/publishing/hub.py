@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -31,10 +33,11 @@ def refuse_push(repository: str, unknown: tuple[Licence, ...]) -> None:
         raise ConfigError("nobody is logged in to the hub", where=where, fix="hf auth login, or export HF_TOKEN")
 
 
-def push(folder: Path, repository: str, *, kind: Kind, private: bool, message: str) -> str:
-    """Upload a folder; returns its address.
+def push(folder: Path, repository: str, *, files: Sequence[str], kind: Kind, private: bool, message: str) -> str:
+    """Upload files of a folder; returns the repository's address.
 
     Args:
+        files: their names in it; nothing else that lies there is sent.
         private: of a repository that is made by this call; one that is there stays as it is.
     """
     from huggingface_hub import HfApi
@@ -44,7 +47,10 @@ def push(folder: Path, repository: str, *, kind: Kind, private: bool, message: s
     refusals: Any = (*HfHubHTTPError.__bases__, OSError, ValueError)  # its base is httpx's, of whichever version
     try:
         address = api.create_repo(repository, private=private, repo_type=kind, exist_ok=True)
-        api.upload_folder(repo_id=repository, folder_path=folder, repo_type=kind, commit_message=message)
+        api.upload_folder(
+            repo_id=repository, folder_path=folder, repo_type=kind, commit_message=message,
+            allow_patterns=[glob.escape(name) for name in files],
+        )  # fmt: skip
     except refusals as error:
         problem = " ".join(str(error).split())[:300] or type(error).__name__
         where, fix = f"--push-to-hub {repository}", f"{folder} is whole: the same command tries again"

@@ -48,7 +48,11 @@ class PublishedModel:
     label: str
     digest: str
     evaluations: int
-    size_bytes: int
+    written: tuple[str, ...]  # files, relative to the folder
+
+    @property
+    def size_bytes(self) -> int:
+        return sum((self.folder / name).stat().st_size for name in self.written)
 
     @property
     def summary(self) -> str:
@@ -102,9 +106,8 @@ def publish_model(subject: Subject, checkpoint: str, into: Path, *, pictures: bo
     pieces = [
         Piece(path.relative_to(source).as_posix(), path, link=path.suffix in _WEIGHTS) for path in files(source)
     ]  # fmt: skip
-    write_folder(into, pieces, texts, card=card)
-    size = sum(path.stat().st_size for path in files(into))
-    return PublishedModel(into, stage.label, stage.digest, len(found), size)
+    written = write_folder(into, pieces, texts, card=card)
+    return PublishedModel(into, stage.label, stage.digest, len(found), written)
 
 
 def _verified(run: Run, stage: Stage) -> Path:

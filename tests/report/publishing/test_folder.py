@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spin.core.errors import ArtifactError, ConfigError
-from spin.report.publishing.folder import Piece, refuse_place, write_folder
+from spin.report.publishing.folder import Piece, others, refuse_place, write_folder
 
 CARD = "# A card\n"
 
@@ -28,7 +28,8 @@ def pieces(source: Path) -> list[Piece]:
 
 def test_large_files_are_links_and_small_ones_copies(source: Path, tmp_path: Path) -> None:
     into = tmp_path / "deep" / "into"
-    write_folder(into, pieces(source), {"recipe.yaml": b"x"}, card=CARD)
+    written = write_folder(into, pieces(source), {"recipe.yaml": b"x"}, card=CARD)
+    assert written == ("README.md", "recipe.yaml", "unet/config.json", "unet/weights.safetensors")
     assert (into / "unet" / "weights.safetensors").samefile(source / "unet" / "weights.safetensors")
     assert not (into / "unet" / "config.json").samefile(source / "unet" / "config.json")
     assert sorted(path.name for path in into.iterdir()) == ["README.md", "recipe.yaml", "unet"]
@@ -45,7 +46,9 @@ def test_a_second_call_replaces_what_the_first_wrote_and_keeps_the_rest(source: 
     (into / "link").symlink_to("LICENCE.md")
     (source / "unet").rename(source / "transformer")
     refuse_place(into)
-    write_folder(into, pieces(source), {}, card="# Another\n")
+    written = write_folder(into, pieces(source), {}, card="# Another\n")
+    assert written == ("README.md", "transformer/config.json", "transformer/weights.safetensors")
+    assert [path.name for path in others(into)] == ["LICENCE.md", "link", "notes"]
     names = ["LICENCE.md", "README.md", "link", "notes", "transformer"]
     assert sorted(path.name for path in into.iterdir()) == names
     assert (into / "notes" / "deep" / "a.txt").read_text() == "a"

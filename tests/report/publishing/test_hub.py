@@ -1,4 +1,4 @@
-"""A push says what it needs before it begins, and sends what lies in the folder."""
+"""A push says what it needs before it begins, and sends the files that it is told of."""
 
 from __future__ import annotations
 
@@ -28,17 +28,20 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "out" / "unet").mkdir(parents=True)
     (tmp_path / "out" / "README.md").write_text("---\nlicense: mit\n---\n\n# A card\n")
-    (tmp_path / "out" / "unet" / "weights.safetensors").write_bytes(b"\0weights")
+    (tmp_path / "out" / "unet" / "weights[1].safetensors").write_bytes(b"\0weights")
     return tmp_path / "out"
+
+
+FILES = ("README.md", "unet/weights[1].safetensors")
 
 
 @pytest.mark.parametrize("kind", ["model", "dataset"])
 @pytest.mark.parametrize("private", [True, False])
-def test_everything_in_the_folder_arrives(hub: Hub, folder: Path, kind: str, private: bool) -> None:
-    address = push(folder, "me/mine", kind=kind, private=private, message="tiny, SPIN 2")  # type: ignore[arg-type]
-    assert hub.files == {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+def test_the_files_arrive_and_nothing_that_lies_beside_them(hub: Hub, folder: Path, kind: str, private: bool) -> None:
+    for beside in (".env", "unet/weights1.safetensors", "unet/README.md"):
+        (folder / beside).write_text("somebody's")
+    address = push(folder, "me/mine", files=FILES, kind=kind, private=private, message="tiny, SPIN 2")  # type: ignore[arg-type]
+    assert hub.files == {name: (folder / name).read_bytes() for name in FILES}
     (made,) = hub.repositories
     assert (made["organization"], made["name"], made.get("type", "model")) == ("me", "mine", kind)
     assert made.get("private", made.get("visibility") == "private") is private
@@ -50,7 +53,7 @@ def test_everything_in_the_folder_arrives(hub: Hub, folder: Path, kind: str, pri
 def test_a_hub_that_refuses_is_told_in_one_line(hub: Hub, folder: Path) -> None:
     hub.refuses = "you have no rights to namespace me"
     with pytest.raises(ConfigError) as caught:
-        push(folder, "me/mine", kind="model", private=True, message="x")
+        push(folder, "me/mine", files=FILES, kind="model", private=True, message="x")
     line = str(caught.value)
     assert "\n" not in line
     assert line.startswith("--push-to-hub me/mine: the hub did not take it: ")
@@ -62,7 +65,7 @@ def test_without_a_network_one_line_says_so(folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_TOKEN", "hf_of_a_test")
     with pytest.raises(ConfigError, match=r"the hub did not take it: .*; .*out is whole: the same command tries again"):
-        push(folder, "me/mine", kind="model", private=True, message="x")
+        push(folder, "me/mine", files=FILES, kind="model", private=True, message="x")
 
 
 @pytest.mark.parametrize(
