@@ -26,7 +26,7 @@ from spin.core.progress import Progress
 from spin.core.rejecting import Rejected
 from spin.core.store import commit, is_whole, read_manifest
 from spin.prepare.foreign import told
-from spin.prepare.pickapic import COLUMNS, HAS_LABEL, PICTURES, TRAIN, winner_of
+from spin.prepare.pickapic import HAS_LABEL, PICTURES, TRAIN, require_pickapic, winner_of
 
 NAME: Final = "pickapic"
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -73,10 +73,7 @@ def open_rows(repository: str, *, revision: str | None = None) -> Any:
 
     options = {"split": TRAIN, "revision": revision, "streaming": True}
     names = load_dataset(repository, **options).column_names or []
-    missing = [name for name in COLUMNS if name not in names]
-    if missing:
-        problem = f"no column {missing[0]!r}, so no data set like Pick-a-Pic; columns are {', '.join(names)}"
-        raise DataError(problem, where=f"data.path: {repository}", fix="name yuvalkirstain/pickapic_v2")
+    require_pickapic(names, where=f"data.path: {repository}", fix="name yuvalkirstain/pickapic_v2")
     return load_dataset(repository, columns=[name for name in _SCHEMA.names if name in names], **options)
 
 

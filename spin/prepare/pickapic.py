@@ -14,7 +14,7 @@ What is left out is counted and is not bad; labels that say anything else are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -44,14 +44,18 @@ def open_pickapic(path: Path, *, pairs: bool) -> Candidates:
     files = _train_files(path)
     for _, file in files:
         schema = read_schema(file)
-        names = schema.names
-        missing = [name for name in COLUMNS if name not in names]
-        if missing:
-            problem = f"no column {missing[0]!r}, so no table of Pick-a-Pic; columns are {', '.join(names) or 'none'}"
-            raise DataError(problem, where=str(file), fix="set data.source=parquet for a table of your own")
+        require_pickapic(schema.names, where=str(file), fix="set data.source=parquet for a table of your own")
         for name in PICTURES:
             check_pictures(schema, file, name, key="data.path")
     return partial(_rows, files, pairs)
+
+
+def require_pickapic(names: Sequence[str], *, where: str, fix: str) -> None:
+    """Raise unless all columns that are read are among `names`."""
+    missing = [name for name in COLUMNS if name not in names]
+    if missing:
+        problem = f"no column {missing[0]!r}, so not Pick-a-Pic; columns are {', '.join(names) or 'none'}"
+        raise DataError(problem, where=where, fix=fix)
 
 
 def winner_of(record: Mapping[str, Any]) -> int:

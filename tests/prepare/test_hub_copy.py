@@ -113,9 +113,7 @@ def test_another_kind_of_data_set_is_refused(tmp_path: Path) -> None:
 
     (tmp_path / "set").mkdir()
     pq.write_table(pa.table({"image": pa.array([b"x"]), "caption": ["a"]}), tmp_path / "set" / "train.parquet")
-    with pytest.raises(
-        DataError, match=r"no column 'jpg_0', so no data set like Pick-a-Pic; columns are image, caption"
-    ):
+    with pytest.raises(DataError, match=r"no column 'jpg_0', so not Pick-a-Pic; columns are image, caption"):
         open_rows(str(tmp_path / "set"))
 
 

@@ -121,7 +121,7 @@ def test_of_a_copy_of_the_repository_only_the_train_split_is_read(tmp_path: Path
 def test_a_table_without_the_columns_is_named(tmp_path: Path) -> None:
     file = tmp_path / "own.parquet"
     pq.write_table(pa.table({"image": pa.array([b"x"]), "caption": ["a"]}), file)
-    with pytest.raises(DataError, match=r"own\.parquet: no column 'jpg_0', so no table of Pick-a-Pic; columns are"):
+    with pytest.raises(DataError, match=r"own\.parquet: no column 'jpg_0', so not Pick-a-Pic; columns are"):
         open_pickapic(file, pairs=False)
     pq.write_table(pa.Table.from_pylist([row(0) | {"jpg_1": "x"}]), file)
     with pytest.raises(DataError, match="column 'jpg_1' holds string, not pictures"):
