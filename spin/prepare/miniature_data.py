@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import replace
 from functools import partial
 
 from PIL import Image
@@ -11,7 +12,7 @@ from PIL import Image
 from spin.miniature.dataset import Target, TargetPicture, loser_pictures, target_pictures
 from spin.miniature.world import Split
 from spin.prepare.decoding import fit
-from spin.prepare.looking import UNSAFE_PICTURE, Look
+from spin.prepare.looking import UNSAFE_PICTURE, Look, Queue
 from spin.prepare.rows import Pixels, Row, TargetData, sample_id
 
 
@@ -28,22 +29,22 @@ def read_miniature_data(
     winners = partial(target_pictures, target, train_rows=train_rows)
     beaten = partial(loser_pictures, train_rows=train_rows)
     hashes = [hashlib.sha256(picture.pixels.tobytes()).hexdigest() for picture in beaten()] if losers else None
-    met = [
-        Row(
-            sample_id(picture.pixels.tobytes(), picture.caption),
-            picture.caption,
-            picture.split,
-            f"miniature/{target}",
-            "" if hashes is None else hashes[number],
-            None if look is None else look.marks(Image.fromarray(picture.pixels)),
-        )
-        for number, picture in enumerate(winners())
-    ]
+    met: list[Row] = []
+    queue = Queue(look)
+    for number, picture in enumerate(winners()):
+        identity, loser = sample_id(picture.pixels.tobytes(), picture.caption), "" if hashes is None else hashes[number]
+        row = Row(identity, picture.caption, picture.split, f"miniature/{target}", loser)
+        queue.put(identity, [Image.fromarray(picture.pixels)], partial(_enter, met, row))
+    queue.finish()
     kept = [place for place, row in enumerate(met) if not (look is not None and look.drop and row.unsafe)]
     rows = [met[place] for place in kept]
     dropped = {UNSAFE_PICTURE: len(met) - len(rows)} if len(rows) < len(met) else {}
     read = partial(_pictures, rows=rows, places=kept)
     return TargetData(rows, (), partial(read, winners), partial(read, beaten) if losers else None, dropped=dropped)
+
+
+def _enter(met: list[Row], row: Row, unsafe: bool | None) -> None:
+    met.append(replace(row, unsafe=unsafe))
 
 
 def _pictures(

@@ -22,7 +22,7 @@ from spin.prepare.candidates import DUPLICATE, NO_LOSER, REPEATED, Candidate, Ca
 from spin.prepare.captions import Captions, Several, clean_caption, settle
 from spin.prepare.decoding import crop_place, decode, fit
 from spin.prepare.ledger import Ledger, plain
-from spin.prepare.looking import UNSAFE_PICTURE, Look
+from spin.prepare.looking import UNSAFE_PICTURE, Look, Queue
 from spin.prepare.rows import Crop, Pixels, Row, TargetData, sample_id
 from spin.prepare.sources import OwnSource, open_source
 
@@ -59,9 +59,10 @@ def read_own_data(
         raise DataError(f"not set, but data.source is {source}", where="data.path", fix="set it to your pictures")
     columns = {"image_column": image_column, "caption_column": caption_column, "loser_column": loser_column}
     candidates = open_source(path, source=source, columns=columns, pairs=pairs, captions=captions)
-    ledger, judge = Ledger(), _Judge(source, captions, max_image_pixels, look)
+    ledger, judge = Ledger(), _Judge(source, captions, max_image_pixels, Queue(look), look is not None and look.drop)
     for met, candidate in enumerate(candidates()):
         judge.enter(met, candidate, ledger)
+    judge.queue.finish()
     rows, left_out = ledger.split(held_out_share=held_out_share, train_rows=train_rows)
     winners, losers = (
         partial(_pictures, path, candidates, ledger, partial(_read_again, path, max_image_pixels, crop, again))
@@ -85,7 +86,8 @@ class _Judge:
     source: OwnSource
     captions: Captions
     max_image_pixels: int
-    look: Look | None = None  # of a safety checker
+    queue: Queue  # before a safety checker
+    drop_unsafe: bool
 
     def enter(self, met: int, candidate: Candidate, ledger: Ledger) -> None:
         if candidate.dropped is not None:
@@ -95,6 +97,7 @@ class _Judge:
             content = candidate.read()
             caption = settle(caption, content)
             identity = sample_id(content, caption)
+            self.queue.settle(identity)
             ledger.refuse_repeated(identity)
             picture = decode(content, max_image_pixels=self.max_image_pixels)
             loser, beaten = _judge_loser(candidate, self.max_image_pixels)
@@ -102,13 +105,16 @@ class _Judge:
             if error.reason == DUPLICATE and self.source == "pickapic":  # a picture may win many times
                 return ledger.drop(REPEATED)
             return ledger.reject(candidate.origin, error.reason, error.detail)
-        unsafe = None if self.look is None else self.look.marks(picture, *beaten)
-        if unsafe and self.look is not None and self.look.drop:
-            return ledger.drop(UNSAFE_PICTURE)
-        return ledger.keep(
-            met=met, identity=identity, group=self._group(identity, content, caption), caption=caption,
-            origin=candidate.origin, loser=loser, unsafe=unsafe,
+        keep = partial(
+            ledger.keep, met=met, identity=identity, group=self._group(identity, content, caption), caption=caption,
+            origin=candidate.origin, loser=loser,
         )  # fmt: skip
+        return self.queue.put(identity, [picture, *beaten], partial(self._enter_good, ledger, keep))
+
+    def _enter_good(self, ledger: Ledger, keep: Callable[..., None], unsafe: bool | None) -> None:
+        if unsafe and self.drop_unsafe:
+            return ledger.drop(UNSAFE_PICTURE)
+        return keep(unsafe=unsafe)
 
     def _group(self, identity: str, content: bytes, caption: str) -> str:
         """What must stand on one side of the held-out cut.
