@@ -1,4 +1,7 @@
-"""What the prepare room answered, kept beside the data: how a flow learns what a worker on another machine made."""
+"""What the prepare room answered, kept beside the data.
+
+A flow learns from it what a worker on another machine made, and the room itself that it need not judge again.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from spin.core.errors import ArtifactError
 from spin.core.layout import RealCache, RunFolder
 from spin.core.plan import identity_hash
 from spin.core.requests import to_json
-from spin.core.store import commit, is_whole, verify
+from spin.core.store import commit, is_intact, is_whole, verify
 from spin.prepare.request import PrepareRequest, PrepareResult
 
 
@@ -49,6 +52,15 @@ def read_prepared(folder: RunFolder) -> PrepareResult:
     verify(folder.prepared)
     values = json.loads(folder.prepared.read_text("utf-8"))
     return PrepareResult(**values | {"prompts": folder.prompts, "real": Path(values["real"])})
+
+
+def answered_before(folder: RunFolder, request: PrepareRequest, *, fingerprint: str) -> PrepareResult | None:
+    """The answer to the same request of the same files, where every byte of what it made stands; else None."""
+    if not fingerprint or not is_prepared(folder, request):
+        return None
+    kept = read_prepared(folder)
+    made = (*prepared_files(folder, request), folder.quarantine)
+    return kept if kept.fingerprint == fingerprint and all(map(is_intact, made)) else None
 
 
 def _identity(request: PrepareRequest) -> dict[str, str]:

@@ -56,3 +56,4 @@ class PrepareResult:
     seconds: float
     dropped: dict[str, int] = field(default_factory=dict)  # rows that are not bad, by the rule that leaves them out
     unsafe: dict[str, int] = field(default_factory=dict)  # pictures looked at, and of these flagged ones; empty: none
+    fingerprint: str = ""  # of the source's files before they were read; empty: cannot be told

@@ -4,7 +4,8 @@
     cache/real/<data>-<model>/real, text, held-out.parquet   shared by all runs with this data and this model
                               losers.parquet                 where a run trains on labelled losers
 
-What stands is kept: on a whole cache no model is loaded, not even torch.
+What stands is kept: on a whole cache no model is loaded, not even torch; and of files that are as they were when the
+same was asked before no picture is read.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from spin.core.schema import PROMPTS, UNSAFE, content_digest, write_rows
 from spin.core.store import read_manifest
 from spin.diffusion.families.facts import picture_size
 from spin.miniature.dataset import SPLITS
+from spin.prepare.fingerprint import fingerprint
 from spin.prepare.keeping import keep
 from spin.prepare.looking import UNSAFE_PICTURE, look_of
 from spin.prepare.miniature_data import read_miniature_data
 from spin.prepare.own_data import read_own_data, require_enough
+from spin.prepare.prepared import answered_before
 from spin.prepare.quarantine import count_reasons, refuse_bad_data, write_quarantine
 from spin.prepare.real_cache import fill
 from spin.prepare.request import PrepareRequest, PrepareResult
@@ -43,8 +46,11 @@ def run(request: PrepareRequest, *, progress: Progress = silent) -> PrepareResul
 def _run(request: PrepareRequest, progress: Progress) -> PrepareResult:
     started = time.perf_counter()
     folder = RunsRoot(request.runs_root).run(request.run)
+    asked, request = request, _copied(request, folder, progress)
+    files = fingerprint(request.path, source=request.source)
+    if (kept := answered_before(folder, asked, fingerprint=files)) is not None:
+        return replace(kept, seconds=time.perf_counter() - started)
     size = picture_size(request.base, resolution=request.resolution)
-    request = _copied(request, folder, progress)
     data = _read(request)
     digest = data.digest(size)
     _refuse_other_data(folder, digest)
@@ -73,6 +79,7 @@ def _run(request: PrepareRequest, progress: Progress) -> PrepareResult:
         seconds=time.perf_counter() - started,
         dropped=dict(data.dropped),
         unsafe={} if request.safety is None else _looked_at(data),
+        fingerprint=files,
     )
 
 

@@ -1,17 +1,23 @@
-"""The prepare room's answer is kept beside the data, and stands only for its own request."""
+"""The prepare room's answer is kept beside the data, and stands only for its own request of the same files."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
-from spin.core.errors import ArtifactError
-from spin.core.layout import RunFolder, RunsRoot
-from spin.core.store import discard
+from spin.core.errors import ArtifactError, DataError
+from spin.core.layout import RealCache, RunFolder, RunsRoot
+from spin.core.store import discard, is_intact
+from spin.prepare import room
 from spin.prepare.prepared import is_prepared, read_prepared, write_prepared
 from spin.prepare.request import PrepareRequest, PrepareResult
+from spin.prepare.room import run
+from tests.digits import export_digits
+from tests.prepare.conftest import MakeRequest
 
 
 @pytest.fixture
@@ -63,3 +69,70 @@ def test_lost_data_is_not_prepared(world, folder, request_of) -> None:
 def test_nothing_kept_is_said(folder) -> None:
     with pytest.raises(ArtifactError, match="never finished"):
         read_prepared(folder)
+
+
+@pytest.fixture
+def own(make_request: MakeRequest, tmp_path: Path) -> PrepareRequest:
+    """A request that was answered, and the answer kept."""
+    request = make_request(path=export_digits(tmp_path / "digits", 30), run="own")
+    write_prepared(RunsRoot(request.runs_root).run("own"), request, run(request))
+    return request
+
+
+def only_as_before(request: PrepareRequest, monkeypatch: pytest.MonkeyPatch) -> PrepareResult:
+    """The answer where reading the data again is no way to it."""
+
+    def read(*_: Any, **__: Any) -> NoReturn:
+        raise AssertionError("the data is read again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(room, "read_own_data", read)
+        return run(request)
+
+
+def test_files_that_are_as_they_were_are_not_read_again(own: PrepareRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = run(own)
+    again = only_as_before(own, monkeypatch)
+    assert replace(again, seconds=before.seconds) == before
+    assert again.encoded == 0
+
+
+def test_changed_files_are_read_and_the_run_refuses_other_data(own: PrepareRequest) -> None:
+    assert own.path is not None
+    first, second = sorted(own.path.glob("*.png"))[:2]
+    before = first.stat()
+    first.write_bytes(second.read_bytes())
+    os.utime(first, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(DataError, match="run own was prepared from other data"):
+        run(own)
+
+
+def test_files_that_were_only_touched_are_read_again_to_the_same_answer(
+    own: PrepareRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert own.path is not None
+    before = run(own)
+    next(own.path.glob("*.png")).touch()
+    with pytest.raises(AssertionError, match="the data is read again"):
+        only_as_before(own, monkeypatch)
+    after = run(own)
+    assert after.fingerprint != before.fingerprint
+    assert replace(after, seconds=0.0, fingerprint="") == replace(before, seconds=0.0, fingerprint="")
+
+
+@pytest.mark.parametrize("lost", ["prompts", "quarantine", "prepared", "latents"])
+def test_what_is_lost_or_damaged_is_made_again(own: PrepareRequest, monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
+    folder, before = RunsRoot(own.runs_root).run("own"), run(own)
+    path = RealCache(before.real).latents if lost == "latents" else getattr(folder, lost)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(AssertionError, match="the data is read again"):
+        only_as_before(own, monkeypatch)
+    assert replace(run(own), seconds=0.0, encoded=0) == replace(before, seconds=0.0)
+    assert lost == "prepared" or is_intact(path)
+
+
+def test_another_request_reads_the_files_again(own: PrepareRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AssertionError, match="the data is read again"):
+        only_as_before(replace(own, max_bad_share=0.2), monkeypatch)
