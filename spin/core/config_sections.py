@@ -202,7 +202,7 @@ class SafetyConfig(Section):
         "diffusers",
         "who judges: diffusers' CLIP checker, or a callable of yours marked with spin.core.safety.safety_checker",
         source="diffusers' StableDiffusionSafetyChecker",
-        limits="diffusers, or package.module:function",
+        limits="diffusers, or package.module:function, whose module is imported, and so runs, before the mark is seen",
     )
     model: Name | None = setting(
         None,

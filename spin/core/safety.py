@@ -1,8 +1,9 @@
 """What is done about unsafe pictures: what a room is told, and which callable may judge them. No torch.
 
 A callable of the user's takes (B, H, W, 3) uint8 pictures and returns B bools, true for unsafe ones. It is marked as
-one, so that a config, which may come from a form on a web page, calls nothing else that is installed. Pictures that
-stand are not looked at again: one that judges otherwise than before wants another name.
+one, so that a config, which may come from a form on a web page, calls no other function that is installed; the module
+that it names is imported, and so runs, before the mark can be seen. Pictures that stand are not looked at again: one
+that judges otherwise than before wants another name.
 
     from spin.core.safety import safety_checker
 
