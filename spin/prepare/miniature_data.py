@@ -48,7 +48,7 @@ def read_miniature_data(
 
 def _pictures(
     draw: Callable[[], Iterator[TargetPicture]],
-    size: int,
+    side: int,
     splits: Set[Split],
     *,
     rows: Sequence[Row],
@@ -58,4 +58,4 @@ def _pictures(
     for place, picture in enumerate(draw()):
         number = numbers.get(place)
         if number is not None and rows[number].split in splits:
-            yield number, fit(Image.fromarray(picture.pixels), size)
+            yield number, fit(Image.fromarray(picture.pixels), rows[number].size(side))
