@@ -13,7 +13,7 @@ from spin.prepare.request import PrepareRequest
 
 _OF_DATA: Final = (  # settings that the room knows by the same name
     "source", "image_column", "caption_column", "captions", "loser_column", "pairs", "target", "rows", "held_out_share",
-    "max_bad_share", "max_image_pixels", "resolution", "crop",
+    "max_bad_share", "max_image_pixels", "resolution", "crop", "aspect_ratio", "bucket_step", "bucket_ratio",
 )  # fmt: skip
 
 

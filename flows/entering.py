@@ -97,6 +97,8 @@ def refuse_misfits(config: Config, base: Path) -> None:
             "sampling.scheduler": config.sampling.scheduler, "evaluation.scheduler": config.evaluation.scheduler,
         },
         resolution=config.data.resolution,
+        bucket_step=config.data.bucket_step if config.data.aspect_ratio == "buckets" else None,
+        bucket_ratio=config.data.bucket_ratio,
     )  # fmt: skip
     side = picture_size(base, resolution=None)
     if side != IMAGE_SIZE and "attributes" in scorers_of(config.model_dump()):

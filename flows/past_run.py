@@ -72,6 +72,7 @@ class PastRun:
             seconds=0.0,
             dropped=self.record.get("dropped") or {},
             unsafe=self.record.get("unsafe") or {},
+            buckets=self.record.get("buckets") or {},
         )
 
     def asked(self, benchmark: str | None) -> Asked:

@@ -161,6 +161,7 @@ def prepare_run(requests: Requests) -> tuple[RunState, Model]:
         "quarantined": prepared.quarantined,
         "dropped": prepared.dropped,
         "unsafe": prepared.unsafe,
+        "buckets": prepared.buckets,
     }
     state = RunState(requests, executor, record, prepared)
     encoded = RealCache(prepared.real).files(losers=requests.labelled, flips=requests.config.train.flip)

@@ -100,7 +100,7 @@ def judge(folder: Path) -> None:
         held_out_share=0.1, max_image_pixels=100,
     )  # fmt: skip
     assert len(data.digest(8)) == 64
-    write_rows(folder / "prompts.parquet", PROMPTS, (row.as_prompt() for row in data.rows))
+    write_rows(folder / "prompts.parquet", PROMPTS, (row.as_prompt(32) for row in data.rows))
     content_digest(folder / "prompts.parquet")
     write_held_out(folder / "held-out.parquet", data, size=8)
     assert sum(1 for _ in data.pictures(8, {"train"})) > 0.85 * len(data.rows)

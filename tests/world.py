@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from spin.core.layout import RealCache, StageFolder
 from spin.core.plan import Plan
 from spin.core.planning import write_plan
@@ -78,18 +81,19 @@ class World:
         return replace(request, **changes)
 
 
-def make_world(root: Path, base: Path) -> World:
-    """The miniature's data encoded by any model: 24 train, 128 validation, 256 test rows."""
+def make_world(root: Path, base: Path, **changes: Any) -> World:
+    """The miniature's data encoded by any model: 24 train, 128 validation, 256 test rows; or what is asked for."""
     digest = model_digest(base)
-    prepared = prepare(
-        PrepareRequest(
-            runs_root=root, run="world", source="miniature", path=None, image_column="image", caption_column="text",
-            target="winners", rows=ROWS, held_out_share=0.1, max_bad_share=0.1, max_image_pixels=89_478_485,
-            resolution=None, base=base, base_digest=digest, seed=0, device="cpu", threads=1, losers=True, flips=True,
-        )
+    request = PrepareRequest(
+        runs_root=root, run="world", source="miniature", path=None, image_column="image", caption_column="text",
+        target="winners", rows=ROWS, held_out_share=0.1, max_bad_share=0.1, max_image_pixels=89_478_485,
+        resolution=None, base=base, base_digest=digest, seed=0, device="cpu", threads=1, losers=True, flips=True,
     )  # fmt: skip
+    prepared = prepare(replace(request, **changes))
     few = root / "few" / "prompts.parquet"
-    rows = read_table(prepared.prompts).slice(0, ROWS + 4)
+    table = read_table(prepared.prompts)
+    validation = table.filter(pc.equal(table["split"], "validation")).slice(0, 4)
+    rows = pa.concat_tables([table.filter(pc.equal(table["split"], "train")), validation]).combine_chunks()
     commit(few, lambda path: write_table(path, rows), kind="prompts", digest=content_digest)
     return World(root, prepared.prompts, few, RealCache(prepared.real), base, digest)
 

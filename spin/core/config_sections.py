@@ -109,6 +109,19 @@ class DataConfig(Section):
         "square of an oblong picture: its middle, or one drawn by the row's identity",
         source="diffusers' training scripts",
     )
+    aspect_ratio: Literal["square", "buckets"] = setting(
+        "square",
+        "train pictures: the model's own square, or the nearest of sizes of its area (buckets)",
+        source="SDXL, arXiv 2307.01952, Section 2.3",
+    )
+    bucket_step: int = setting(
+        64, "sides of all buckets are multiples of it, in pixels", source="SDXL, Section 2.3", ge=8, le=1024,
+        multiple_of=8,
+    )  # fmt: skip
+    bucket_ratio: float = setting(
+        2.0, "longest bucket, long side by short one; longer pictures are cropped", source=CHOSEN,
+        ge=1, le=16,
+    )  # fmt: skip
 
 
 class ModelConfig(Section):

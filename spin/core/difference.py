@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from spin.core.errors import ArtifactError
-from spin.core.schema import IMAGE_TYPE, read_table, read_tensors
+from spin.core.schema import IMAGE_TYPE, is_tensor, read_table, read_tensors
 
 APART: Final = math.inf
 TOLD: Final = float(np.finfo(np.float32).max)  # the most that a room's answer tells: JSON has no infinity and no NaN
@@ -42,7 +42,7 @@ def column_difference(a: pa.Table, b: pa.Table, name: str) -> float:
     field = a.schema.field(name)
     if field.type != b.schema.field(name).type:
         return APART
-    if field.metadata and b"shape" in field.metadata:
+    if is_tensor(field):
         return largest(read_tensors(a, name), read_tensors(b, name))
     if field.type == IMAGE_TYPE:
         pairs = zip(a[name].to_pylist(), b[name].to_pylist(), strict=True)

@@ -21,7 +21,7 @@ from spin.core.errors import ArtifactError, DataError
 from spin.core.layout import StageFolder
 from spin.core.names import Names
 from spin.core.plan import Plan, PlanRow, image_seed, plan_rows, shard_count
-from spin.core.schema import PLAN_ROWS, content_digest
+from spin.core.schema import PLAN_ROWS, SIZES, content_digest
 from spin.core.store import commit, read_manifest, stands, verify
 
 _GROUP_ROWS: Final = 8192  # footers: 5.5 MB with a row group per 128 rows of a million, 0.1 MB with one per 8192
@@ -65,7 +65,7 @@ def write_plan(
                 rows=train.count, reads=reads, draws=draws, shard_size=shard_size, run_seed=run_seed, stage=stage.name
             )
             tables = _tables(rows, train, run_seed=run_seed, stage=stage.name, shard_size=shard_size)
-            _commit_rows(stage.plan_rows, tables, identity)
+            _commit_rows(stage.plan_rows, train.planned, tables, identity)
     images = min(reads, train.count * draws)
     plan = Plan(
         stage=stage.name,
@@ -137,16 +137,26 @@ class _TrainRows:
     file: pq.ParquetFile
     count: int
 
+    @property
+    def sizes(self) -> tuple[pa.Field, ...]:
+        """Columns of the pictures' sizes, where the rows have such."""
+        return SIZES if SIZES[0].name in self.file.schema_arrow.names else ()
+
+    @property
+    def planned(self) -> pa.Schema:
+        """Columns of a plan of these rows."""
+        return pa.schema([*PLAN_ROWS, *self.sizes])
+
     def batches(self) -> Iterator[pa.RecordBatch]:
         """sample_id and prompt_hash of all rows, in the file's order."""
         for batch, train in _batches(self.prompts, self.file, ["sample_id", "prompt_hash"]):
             yield batch.take(pa.array(train))
 
     def pick(self, rows: npt.NDArray[np.int64]) -> pa.Table:
-        """The rows of these sorted numbers; one pass over the file."""
+        """The rows of these sorted numbers, with their sizes where they have such; one pass over the file."""
         found: list[pa.RecordBatch] = []
-        start = 0
-        for batch, train in _batches(self.prompts, self.file, ["sample_id", "prompt_hash"]):
+        start, names = 0, ["sample_id", "prompt_hash", *(field.name for field in self.sizes)]
+        for batch, train in _batches(self.prompts, self.file, names):
             first, last = np.searchsorted(rows, [start, start + len(train)])
             if first < last:
                 found.append(batch.take(pa.array(train[rows[first:last] - start])))
@@ -200,15 +210,15 @@ def _tables(
             positions = np.arange(start, start + len(draws))
             columns = [
                 positions, picked["sample_id"], picked["prompt_hash"], draws, np.array(seeds, np.uint64),
-                (positions // shard_size).astype(np.int32),
+                (positions // shard_size).astype(np.int32), *(picked[field.name] for field in train.sizes),
             ]  # fmt: skip
-            yield pa.table(columns, schema=PLAN_ROWS)
+            yield pa.table(columns, schema=train.planned)
             start += len(draws)
 
 
-def _commit_rows(artifact: Path, tables: Iterator[pa.Table], identity: dict[str, Any]) -> None:
+def _commit_rows(artifact: Path, schema: pa.Schema, tables: Iterator[pa.Table], identity: dict[str, Any]) -> None:
     def write(path: Path) -> None:
-        with pq.ParquetWriter(path, PLAN_ROWS, use_dictionary=False, write_page_checksum=True) as writer:
+        with pq.ParquetWriter(path, schema, use_dictionary=False, write_page_checksum=True) as writer:
             for table in tables:
                 writer.write_table(table, row_group_size=len(table))
 

@@ -26,6 +26,7 @@ IMAGE_TYPE: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 POSTERIOR: Final = ("latent_mean", "latent_log_variance")  # columns of an encoded picture
 MIRRORED: Final = "_mirrored"  # behind their names: of the mirrored picture
 UNSAFE: Final = "unsafe"  # column of what a safety checker said of a picture; there only where one looked
+LATENT_SIZES: Final = ("latent_height", "latent_width")  # beside latents of several sizes, see `spin.core.buckets`
 _DIGEST_MODULUS: Final = 1 << 256
 _GROUP_ROWS: Final = 8192  # of names and captions; 5 MB
 _GROUP_BYTES: Final = 1 << 25  # of tensors in one row group
@@ -41,6 +42,7 @@ PROMPTS: Final = pa.schema(
         ("origin", pa.string()),  # file and row the picture came from
     ]
 )
+SIZES: Final = (pa.field("height", pa.int32()), pa.field("width", pa.int32()))  # in pixels; only where they differ
 QUARANTINE: Final = pa.schema([("origin", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
 PLAN_ROWS: Final = pa.schema(
     [
@@ -165,7 +167,7 @@ def writing(schema: pa.Schema) -> dict[str, Any]:
 
     A page that is not packed can be read row by row; the noise of latents hardly packs (random normals: 0.01 %).
     """
-    tensors = [field.name for field in schema if _is_tensor(field)]
+    tensors = [field.name for field in schema if is_tensor(field)]
     if not tensors:
         return {}
     packed = {name: "none" if name in tensors else "snappy" for name in schema.names}
@@ -174,11 +176,12 @@ def writing(schema: pa.Schema) -> dict[str, Any]:
 
 def rows_per_group(schema: pa.Schema) -> int | None:
     """Rows of a row group whose tensors take 32 MiB together, 1024 at most; None where there are none."""
-    width = sum(field.type.byte_width for field in schema if _is_tensor(field))
+    width = sum(field.type.byte_width for field in schema if is_tensor(field))
     return min(max(1, _GROUP_BYTES // width), 1024) if width else None
 
 
-def _is_tensor(field: pa.Field) -> bool:
+def is_tensor(field: pa.Field) -> bool:
+    """Whether a column holds tensors of one shape."""
     return field.metadata is not None and b"shape" in field.metadata
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from spin.core.buckets import unpacked
 from spin.core.errors import ArtifactError
 from spin.core.names import Names
-from spin.core.schema import POSTERIOR, read_batches
+from spin.core.schema import LATENT_SIZES, POSTERIOR, read_batches
 from spin.core.store import verify
 from spin.core.tensor_rows import TensorRows, open_tensors
 from spin.diffusion.sampler import posterior_sample
@@ -26,7 +29,8 @@ class Latents:
     """Posterior means and log-variances, (N, C, h, w); no variance where latents are exact.
 
     `places` says where in them a row stands; None: in its own place. `mirrored` opens the encodings of the mirrored
-    pictures, of the same rows; None where there are none.
+    pictures, of the same rows; None where there are none. Where latents are of several `sizes`, (N, 2), height and
+    width, they are stored as (N, C, area) with room to spare, and rows of one size are picked at once.
     """
 
     mean: Floats | TensorRows
@@ -35,6 +39,13 @@ class Latents:
     shift: float
     places: npt.NDArray[np.int32] | None = None
     mirrored: Callable[[], Latents] | None = None
+    sizes: npt.NDArray[np.int16] | None = None
+
+    def shape_of(self, row: int) -> tuple[int, ...]:
+        """(C, h, w) of a row."""
+        if self.sizes is None:
+            return self.mean.shape[1:]
+        return self.mean.shape[1], *self.sizes[self._at([row])[0]].tolist()
 
     def pick(self, rows: Sequence[int], noise: Tensor | None, flipped: Tensor | None = None) -> Tensor:
         """(B, C, h, w) latents in the model's scaled space.
@@ -45,13 +56,20 @@ class Latents:
         """
         if flipped is not None and flipped.any():
             return self._pick_sides(rows, noise, flipped)
-        at = np.asarray(rows, np.int64) if self.places is None else self.places[list(rows)]
-        mean = torch.from_numpy(self.mean[at])
+        at = self._at(rows)
+        mean = self._read(self.mean, at)
         if self.log_variance is None:
             return mean
         if noise is not None:
-            mean = posterior_sample(mean, torch.from_numpy(self.log_variance[at]), noise)
+            mean = posterior_sample(mean, self._read(self.log_variance, at), noise)
         return (mean - self.shift) * self.scaling
+
+    def _at(self, rows: Sequence[int]) -> npt.NDArray[Any]:
+        return np.asarray(rows, np.int64) if self.places is None else self.places[list(rows)]
+
+    def _read(self, stored: Floats | TensorRows, at: npt.NDArray[Any]) -> Tensor:
+        values = stored[at]
+        return torch.from_numpy(values if self.sizes is None else unpacked(values, self.sizes[at]))
 
     def _pick_sides(self, rows: Sequence[int], noise: Tensor | None, flipped: Tensor) -> Tensor:
         """A mirrored picture has an encoding of its own: mirrored latents are only near it."""
@@ -69,9 +87,24 @@ class Latents:
 def read_real(path: Path, sample_ids: Sequence[str], *, scaling: float, shift: float) -> Latents:
     """Real latents in the order of `sample_ids`; the file is verified now, its rows are read when they are picked."""
     verify(path)
+    return find_real(path, sample_ids, scaling=scaling, shift=shift)
+
+
+def find_real(path: Path, sample_ids: Sequence[str], *, scaling: float, shift: float) -> Latents:
+    """The same of a file that is verified by now."""
     names = sample_ids if isinstance(sample_ids, Names) else Names.of([sample_ids])
     places = names.finder().places(batch["sample_id"].to_pylist() for batch in read_batches(path, ["sample_id"]))
     if len(missing := np.flatnonzero(places < 0)):
         raise ArtifactError(f"row {names[missing[0]]!r} is not encoded", where=str(path), fix="prepare again")
     mean, variance = (open_tensors([path], name) for name in POSTERIOR)
-    return Latents(mean, variance, scaling, shift, places)
+    return Latents(mean, variance, scaling, shift, places, sizes=read_sizes([path]))
+
+
+def read_sizes(paths: Sequence[Path]) -> npt.NDArray[np.int16] | None:
+    """(N, 2), height and width of the latents of some files, one behind the other; None where all are of one size."""
+    if LATENT_SIZES[0] not in pq.read_schema(paths[0]).names:
+        return None
+    batches = (batch for path in paths for batch in read_batches(path, LATENT_SIZES))
+    return np.concatenate(
+        [np.stack([column.to_numpy() for column in batch], axis=1, dtype=np.int16) for batch in batches]
+    )

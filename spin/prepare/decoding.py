@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageOps
 
+from spin.core.buckets import Size
 from spin.core.plan import identity_hash
 from spin.diffusion.decoding import load_picture, pixel_limit, rejecting, to_rgb
 from spin.prepare.rows import Crop, Pixels
@@ -23,19 +24,19 @@ def decode(data: bytes, *, max_image_pixels: int) -> Image.Image:
         return to_rgb(ImageOps.exif_transpose(load_picture(data)))
 
 
-def fit(image: Image.Image, size: int, *, place: tuple[float, float] = CENTER) -> Pixels:
-    """Shorter side to `size` (Lanczos), a square of it; (size, size, 3) uint8.
+def fit(image: Image.Image, size: Size, *, place: tuple[float, float] = CENTER) -> Pixels:
+    """The largest part of the shape of `size`, resampled to it (Lanczos); (h, w, 3) uint8.
 
     Both in one resampling: a thread of 1 x 80 million pixels never becomes a gigantic picture between.
 
     Args:
-        place: where the square lies, from 0, left or top, to 1, right or bottom; of a square picture it is all.
+        place: where the part lies, from 0, left or top, to 1, right or bottom; of a picture of that shape it is all.
     """
-    return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS, centering=place))
+    return np.asarray(ImageOps.fit(image, (size.width, size.height), Image.Resampling.LANCZOS, centering=place))
 
 
 def crop_place(identity: str, crop: Crop) -> tuple[float, float]:
-    """Where the square of a row lies: a function of its identity, never of the run, the epoch or the clock."""
+    """Where the kept part of a row's picture lies: a function of its identity, never of the run, epoch or clock."""
     if crop == "center":
         return CENTER
     drawn = identity_hash("crop", identity)

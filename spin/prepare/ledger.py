@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, overload
 
+from spin.core.buckets import Size
 from spin.core.rejecting import Rejected
 from spin.miniature.world import Split
 from spin.prepare.candidates import DUPLICATE
@@ -23,13 +24,13 @@ _NO_END: Final = 1 << 62
 _SCHEMA: Final = """
     PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -16384;
     CREATE TABLE good (met INTEGER PRIMARY KEY, id BLOB UNIQUE, position REAL, caption TEXT, origin TEXT, loser TEXT,
-        unsafe INTEGER);
+        unsafe INTEGER, height INTEGER, width INTEGER);
     CREATE TABLE bad (number INTEGER PRIMARY KEY, origin TEXT, reason TEXT, detail TEXT);
     CREATE TABLE dropped (rule TEXT PRIMARY KEY, rows INTEGER);
     CREATE TABLE ranked (met INTEGER PRIMARY KEY, split TEXT);
     CREATE TABLE chosen (
         number INTEGER PRIMARY KEY, met INTEGER UNIQUE, id TEXT, caption TEXT, split TEXT, origin TEXT, loser TEXT,
-        unsafe INTEGER);
+        unsafe INTEGER, height INTEGER, width INTEGER);
     BEGIN
 """
 _RANK: Final = """
@@ -39,11 +40,12 @@ _RANK: Final = """
 """
 _CHOOSE: Final = """
     INSERT INTO chosen
-        SELECT row_number() OVER (ORDER BY id) - 1, met, lower(hex(id)), caption, split, origin, loser, unsafe
+        SELECT row_number() OVER (ORDER BY id) - 1, met, lower(hex(id)), caption, split, origin, loser, unsafe,
+            iif(split = 'train', height, 0), iif(split = 'train', width, 0)
         FROM good JOIN ranked USING (met) WHERE split != 'train' OR met <= ?
 """
 _LAST: Final = "SELECT met FROM ranked WHERE split = 'train' ORDER BY met LIMIT 1 OFFSET ?"
-_ROW: Final = "id, caption, split, origin, loser, unsafe"
+_ROW: Final = "id, caption, split, origin, loser, unsafe, height, width"
 _OF_SPLITS: Final = f"SELECT met, number, {_ROW} FROM chosen WHERE split IN (?, ?, ?) ORDER BY met"
 
 
@@ -88,8 +90,9 @@ class Ledger:
             raise Rejected(DUPLICATE, f"same picture and caption as {first[0]}")
 
     def keep(
-        self, *, met: int, identity: str, group: str, caption: str, origin: str, loser: str, unsafe: bool | None = None
-    ) -> None:
+        self, *, met: int, identity: str, group: str, caption: str, origin: str, loser: str, unsafe: bool | None = None,
+        bucket: Size | None = None,
+    ) -> None:  # fmt: skip
         """A good row.
 
         Args:
@@ -97,9 +100,10 @@ class Ledger:
             identity: 32 hex digits, of no row before.
             group: decides the split; rows of one group are parted in tiny data only.
             unsafe: what a safety checker said; None: none looked.
+            bucket: that it takes should it be a train row: held-out pictures are squares, in whatever run.
         """
-        values = (met, bytes.fromhex(identity), split_position(group), caption, plain(origin), loser, unsafe)
-        self._database.execute("INSERT INTO good VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        said = (met, bytes.fromhex(identity), split_position(group), caption, plain(origin), loser, unsafe)
+        self._database.execute("INSERT INTO good VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", said + (bucket or (0, 0)))
 
     def reject(self, origin: str, reason: str, detail: str) -> None:
         """A bad row."""

@@ -49,7 +49,7 @@ def _enter(met: list[Row], row: Row, unsafe: bool | None) -> None:
 
 def _pictures(
     draw: Callable[[], Iterator[TargetPicture]],
-    size: int,
+    side: int,
     splits: Set[Split],
     *,
     rows: Sequence[Row],
@@ -59,4 +59,4 @@ def _pictures(
     for place, picture in enumerate(draw()):
         number = numbers.get(place)
         if number is not None and rows[number].split in splits:
-            yield number, fit(Image.fromarray(picture.pixels), size)
+            yield number, fit(Image.fromarray(picture.pixels), rows[number].size(side))

@@ -14,6 +14,7 @@ from typing import Final
 
 from PIL import Image
 
+from spin.core.buckets import Buckets, Size
 from spin.core.errors import DataError
 from spin.core.plan import prompt_hash
 from spin.core.rejecting import Rejected
@@ -28,7 +29,7 @@ from spin.prepare.sources import OwnSource, open_source
 
 MINIMUM_ROWS: Final = 8  # with fewer there is no held-out part worth the name
 
-ReadAgain = Callable[[Candidate, Row, int], Pixels]
+ReadAgain = Callable[[Candidate, Row, Size], Pixels]
 Again = Callable[[Candidate, Row], tuple[bytes, bool]]
 
 
@@ -42,6 +43,7 @@ def read_own_data(
     pairs: bool = False,
     captions: Captions = "one",
     crop: Crop = "center",
+    buckets: Buckets | None = None,
     train_rows: int | None,
     held_out_share: float,
     max_image_pixels: int,
@@ -52,6 +54,7 @@ def read_own_data(
     Args:
         pairs: losers of Pick-a-Pic too; `loser_column` asks for those of other sources.
         captions: what becomes of a row with several.
+        buckets: of the train pictures; None: all are squares.
         look: of a safety checker, at every picture that is whole.
         train_rows: keeps the first train rows only: runs on more and on fewer are judged by the same held-out ones.
     """
@@ -59,7 +62,8 @@ def read_own_data(
         raise DataError(f"not set, but data.source is {source}", where="data.path", fix="set it to your pictures")
     columns = {"image_column": image_column, "caption_column": caption_column, "loser_column": loser_column}
     candidates = open_source(path, source=source, columns=columns, pairs=pairs, captions=captions)
-    ledger, judge = Ledger(), _Judge(source, captions, max_image_pixels, Queue(look), look is not None and look.drop)
+    drop = look is not None and look.drop
+    ledger, judge = Ledger(), _Judge(source, captions, max_image_pixels, Queue(look), drop, buckets)
     for met, candidate in enumerate(candidates()):
         judge.enter(met, candidate, ledger)
     judge.queue.finish()
@@ -69,7 +73,7 @@ def read_own_data(
         for again in (_winner, _loser)
     )
     beaten = losers if loser_column is not None or pairs else None
-    return TargetData(rows, ledger.rejections, winners, beaten, left_out, ledger.dropped, crop)
+    return TargetData(rows, ledger.rejections, winners, beaten, left_out, ledger.dropped, crop, buckets)
 
 
 def require_enough(data: TargetData, *, where: Path | None) -> None:
@@ -88,6 +92,7 @@ class _Judge:
     max_image_pixels: int
     queue: Queue  # before a safety checker
     drop_unsafe: bool
+    buckets: Buckets | None = None
 
     def enter(self, met: int, candidate: Candidate, ledger: Ledger) -> None:
         if candidate.dropped is not None:
@@ -105,9 +110,10 @@ class _Judge:
             if error.reason == DUPLICATE and self.source == "pickapic":  # a picture may win many times
                 return ledger.drop(REPEATED)
             return ledger.reject(candidate.origin, error.reason, error.detail)
+        bucket = None if self.buckets is None else self.buckets.nearest(picture.height, picture.width)
         keep = partial(
             ledger.keep, met=met, identity=identity, group=self._group(identity, content, caption), caption=caption,
-            origin=candidate.origin, loser=loser,
+            origin=candidate.origin, loser=loser, bucket=bucket,
         )  # fmt: skip
         return self.queue.put(identity, [picture, *beaten], partial(self._enter_good, ledger, keep))
 
@@ -139,7 +145,7 @@ def _judge_loser(candidate: Candidate, max_image_pixels: int) -> tuple[str, list
 
 
 def _pictures(
-    path: Path, candidates: Candidates, ledger: Ledger, read: ReadAgain, size: int, splits: Set[Split]
+    path: Path, candidates: Candidates, ledger: Ledger, read: ReadAgain, side: int, splits: Set[Split]
 ) -> Iterator[tuple[int, Pixels]]:
     """Pictures of the rows in `splits`, in the order of the source, in which they were judged."""
     wanted = ledger.in_order_met(splits)
@@ -152,16 +158,16 @@ def _pictures(
             continue
         if plain(candidate.origin) != row.origin:
             raise _changed(path, row.origin)
-        yield number, read(candidate, row, size)
+        yield number, read(candidate, row, row.size(side))
         awaited = next(wanted, None)
     if awaited is not None:
         raise _changed(path, awaited[-1].origin)
 
 
 def _read_again(
-    path: Path, max_image_pixels: int, crop: Crop, again: Again, candidate: Candidate, row: Row, size: int
+    path: Path, max_image_pixels: int, crop: Crop, again: Again, candidate: Candidate, row: Row, size: Size
 ) -> Pixels:
-    """A picture as the model sees it; winner and loser of a row are cropped at the same place."""
+    """A picture as the model sees it; winner and loser of a row are of one size, cropped at the same place."""
     try:
         content, same = again(candidate, row)
         if not same:

@@ -23,7 +23,7 @@ def write_prepared(folder: RunFolder, request: PrepareRequest, result: PrepareRe
         "encoded": 0,
         "seconds": 0.0,
     }  # of that call, not of the data
-    text = json.dumps(values, indent=1, sort_keys=True) + "\n"
+    text = json.dumps(values, indent=1) + "\n"
 
     def write(path: Path) -> None:
         path.write_text(text, "utf-8")

@@ -74,8 +74,8 @@ def _encode(
         from spin.prepare.encoding import write_latents  # torch and diffusers take 4 s to import
 
         write_latents(
-            path, data.rows, read, splits=splits, size=size, base=request.base, device=request.device,
-            threads=request.threads, progress=progress,
+            path, data.rows, read, splits=splits, size=size, in_buckets=data.buckets is not None, base=request.base,
+            device=request.device, threads=request.threads, progress=progress,
         )  # fmt: skip
 
     environment = _environment(request, batch=picture_batch(size), images=images)

@@ -35,6 +35,9 @@ class PrepareRequest:
     pairs: bool = False  # of Pick-a-Pic; whether its losers are read and judged, and rows without a whole one left out
     captions: Literal["one", "first", "all", "drawn"] = "one"  # what becomes of a row with several
     crop: Literal["center", "random"] = "center"
+    aspect_ratio: Literal["square", "buckets"] = "square"  # of train pictures
+    bucket_step: int = 64  # pixels
+    bucket_ratio: float = 2.0
     url: str | None = None  # of files, in place of a path
     safety: Safety | None = None  # of real pictures
     hub: str | None = None  # a data set of the hub in place of a path: OWNER/NAME or OWNER/NAME@REVISION
@@ -56,4 +59,5 @@ class PrepareResult:
     seconds: float
     dropped: dict[str, int] = field(default_factory=dict)  # rows that are not bad, by the rule that leaves them out
     unsafe: dict[str, int] = field(default_factory=dict)  # pictures looked at, and of these flagged ones; empty: none
+    buckets: dict[str, int] = field(default_factory=dict)  # train rows by the size of their picture; empty: squares
     fingerprint: str = ""  # of the source's files before they were read; empty: cannot be told

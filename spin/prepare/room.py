@@ -16,11 +16,12 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from spin.core.buckets import Buckets
 from spin.core.errors import ArtifactError, DataError
 from spin.core.layout import RunFolder, RunsRoot
 from spin.core.memory import explaining_shortage
 from spin.core.progress import Progress, silent
-from spin.core.schema import PROMPTS, UNSAFE, content_digest, write_rows
+from spin.core.schema import PROMPTS, SIZES, UNSAFE, content_digest, write_rows
 from spin.core.store import read_manifest
 from spin.diffusion.families.facts import picture_size
 from spin.miniature.dataset import SPLITS
@@ -51,7 +52,7 @@ def _run(request: PrepareRequest, progress: Progress) -> PrepareResult:
     if (kept := answered_before(folder, asked, fingerprint=files)) is not None:
         return replace(kept, seconds=time.perf_counter() - started)
     size = picture_size(request.base, resolution=request.resolution)
-    data = _read(request)
+    data = _read(request, side=size)
     digest = data.digest(size)
     _refuse_other_data(folder, digest)
     write_quarantine(folder.quarantine, data)
@@ -60,7 +61,7 @@ def _run(request: PrepareRequest, progress: Progress) -> PrepareResult:
         require_enough(data, where=request.path)
     keep(
         folder.prompts,
-        lambda path: write_rows(path, _schema(request), (row.as_prompt() for row in data.rows)),
+        lambda path: write_rows(path, _schema(request), (row.as_prompt(size) for row in data.rows)),
         kind="prompts",
         digest=content_digest,
         identity={"data": digest, **({} if request.safety is None else {"checker": request.safety.identity})},
@@ -79,12 +80,19 @@ def _run(request: PrepareRequest, progress: Progress) -> PrepareResult:
         seconds=time.perf_counter() - started,
         dropped=dict(data.dropped),
         unsafe={} if request.safety is None else _looked_at(data),
+        buckets=_bucket_counts(data),
         fingerprint=files,
     )
 
 
 def _schema(request: PrepareRequest) -> pa.Schema:
-    return PROMPTS if request.safety is None else PROMPTS.append(pa.field(UNSAFE, pa.bool_()))
+    sizes = SIZES if request.aspect_ratio == "buckets" else ()
+    marks = [pa.field(UNSAFE, pa.bool_())] if request.safety is not None else []
+    return pa.schema([*PROMPTS, *sizes, *marks])
+
+
+def _buckets(request: PrepareRequest, side: int) -> Buckets | None:
+    return Buckets(side, request.bucket_step, request.bucket_ratio) if request.aspect_ratio == "buckets" else None
 
 
 def _looked_at(data: TargetData) -> dict[str, int]:
@@ -97,7 +105,18 @@ def _counts(data: TargetData) -> dict[str, int | dict[str, int]]:
     """What became of the rows that the source holds: `met` is the sum of the others."""
     good = {"kept": len(data.rows), "not asked for": data.left_out}
     met = sum(good.values()) + sum(data.dropped.values()) + len(data.rejections)
-    return {"met": met, **good, "dropped": dict(data.dropped), "quarantined": count_reasons(data)}
+    told = {"dropped": dict(data.dropped), "quarantined": count_reasons(data), "buckets": _bucket_counts(data)}
+    if data.buckets is None:
+        del told["buckets"]
+    return {"met": met, **good, **told}
+
+
+def _bucket_counts(data: TargetData) -> dict[str, int]:
+    """Train rows of each bucket, the most frequent first; none where all are squares."""
+    if data.buckets is None:
+        return {}
+    found = Counter(row.size(data.buckets.side).words for row in data.rows if row.split == "train")
+    return dict(found.most_common())
 
 
 def _copied(request: PrepareRequest, folder: RunFolder, progress: Progress) -> PrepareRequest:
@@ -113,7 +132,7 @@ def _copied(request: PrepareRequest, folder: RunFolder, progress: Progress) -> P
     return request
 
 
-def _read(request: PrepareRequest) -> TargetData:
+def _read(request: PrepareRequest, *, side: int) -> TargetData:
     look = look_of(request.safety, device=request.device)
     if request.source == "miniature":
         return read_miniature_data(request.target, train_rows=request.rows, losers=request.losers, look=look)
@@ -126,6 +145,7 @@ def _read(request: PrepareRequest) -> TargetData:
         pairs=request.pairs,
         captions=request.captions,
         crop=request.crop,
+        buckets=_buckets(request, side),
         train_rows=request.rows,
         held_out_share=request.held_out_share,
         max_image_pixels=request.max_image_pixels,

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from spin.core.buckets import Buckets, Size
 from spin.core.plan import hash_of, identity_hash, prompt_hash
 from spin.core.schema import UNSAFE
 from spin.miniature.world import Split
@@ -35,21 +36,28 @@ class Row:
     origin: str  # file and row, relative to the data's path
     loser: str = ""  # sha256 of the dispreferred picture's bytes; empty where the data was asked for none
     unsafe: bool | None = None  # what a safety checker said of the picture, or of its loser; None: none looked
+    height: int = 0  # of the bucket in pixels; 0: the model's own square, as of every held-out picture
+    width: int = 0
 
     @property
     def prompt_hash(self) -> str:
         return prompt_hash(self.caption)
 
-    def as_prompt(self) -> dict[str, Any]:
-        """The row of prompts.parquet."""
-        prompt = {
+    def size(self, side: int) -> Size:
+        """Of its picture as the model sees it, whose own square has this side."""
+        return Size(self.height or side, self.width or side)
+
+    def as_prompt(self, side: int) -> dict[str, Any]:
+        """The row of prompts.parquet, and more than some runs write."""
+        return {
             "sample_id": self.sample_id,
             "caption": self.caption,
             "prompt_hash": self.prompt_hash,
             "split": self.split,
             "origin": self.origin,
+            **self.size(side)._asdict(),
+            UNSAFE: None if self.unsafe is None else bool(self.unsafe),
         }
-        return prompt if self.unsafe is None else {**prompt, UNSAFE: bool(self.unsafe)}
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ class Rejection:
 class TargetData:
     """The rows of prompts.parquet, in its order, and a way to their pictures.
 
-    `pictures(size, splits)` gives (row number, (size, size, 3) uint8) in the order that is cheap to read;
+    `pictures(side, splits)` gives (row number, (h, w, 3) uint8) in the order that is cheap to read, of each row's size;
     `losers` does the same for the dispreferred pictures, and is None where the data was asked for none.
     `left_out` good train rows are not among `rows`: fewer were asked for. `dropped` counts rows that a rule of the
     source leaves out, by rule; they are not bad.
@@ -78,6 +86,7 @@ class TargetData:
     left_out: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
     crop: Crop = "center"
+    buckets: Buckets | None = None  # of the train pictures; None: all are squares
 
     @property
     def usable(self) -> int:
@@ -85,10 +94,11 @@ class TargetData:
         return len(self.rows) + self.left_out
 
     def digest(self, size: int) -> str:
-        """Digest of the rows, their splits, the pictures' size and how they are cropped; 64 hex digits."""
+        """Digest of the rows, their splits, the pictures' size and how they are fitted; 64 hex digits."""
         members = (f"{row.sample_id} {row.split}" for row in self._by_identity())
         crop = () if self.crop == "center" else ("crop", self.crop)
-        return hash_of(chain(("data", PREPARATION, size, *crop), members))
+        buckets = () if self.buckets is None else self.buckets.identity
+        return hash_of(chain(("data", PREPARATION, size, *crop, *buckets), members))
 
     def losers_digest(self) -> str:
         """Digest of the train rows' losers, apart from the data's own: who trains without losers shares the cache."""

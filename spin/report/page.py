@@ -73,7 +73,7 @@ def _context(run: Run, board: Board, drawings: Drawings, verdict: str) -> dict[s
         "scorers": {column.metric: column for column in columns}, "spent": spent, "shares": time_shares(spent),
         "lineage": lineage(run), "config": list(config_lines(run.record.get("config") or {})),
         "looked_at": looked_at(run), "quarantined": run.record.get("quarantined") or {},
-        "dropped": run.record.get("dropped") or {},
+        "dropped": run.record.get("dropped") or {}, "buckets": run.record.get("buckets") or {},
         "versions": run.record.get("versions") or {},
     }  # fmt: skip
 

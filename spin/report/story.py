@@ -216,6 +216,9 @@ def _data(run: Run) -> str:
     if dropped := run.record.get("dropped"):
         rules = ", ".join(f"{escape(rule)}: {figures.count(count)}" for rule, count in dropped.items())
         facts.append(f"left out by rule, not bad: {rules}")
+    if buckets := run.record.get("buckets"):
+        sizes = ", ".join(f"{escape(size)}: {figures.count(count)}" for size, count in buckets.items())
+        facts.append(f"train rows by height and width in pixels: {sizes}")
     return section("Data", bullets(facts))
 
 

@@ -21,7 +21,7 @@ from spin.core.errors import ArtifactError
 from spin.core.layout import StageFolder
 from spin.core.plan import Plan, identity_hash
 from spin.core.planning import read_shard_rows
-from spin.core.schema import read_table, read_tensors
+from spin.core.schema import is_tensor, read_table, read_tensors
 from spin.core.store import read_manifest
 from spin.sample.drawing import class_of, draw_table
 from spin.sample.opponent import Opponent
@@ -57,7 +57,7 @@ def check_images(
     drawn = draw_table(rows, request, plan, opponent, advance)
     differences = np.zeros(len(rows), np.float32)
     stage = StageFolder(request.stage)
-    for name in (name for name in drawn.column_names if name.startswith(("latent", "trajectory"))):
+    for name in (field.name for field in drawn.schema if is_tensor(field)):
         standing = _standing(stage, rows, name)
         apart = np.abs(read_tensors(drawn, name) - standing).reshape(len(rows), -1).max(axis=1)
         differences = np.maximum(differences, _finite(apart))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
-import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
-from torch import Tensor
 
+from spin.core.buckets import by_size, packed
 from spin.core.environment import bit_class
 from spin.core.plan import Plan, padded_batches
-from spin.core.schema import IMAGE_TYPE, UNSAFE, image_schema, tensor_column, tensor_field
+from spin.core.schema import IMAGE_TYPE, LATENT_SIZES, UNSAFE, image_schema, tensor_column, tensor_field
 from spin.diffusion.pictures import encode_png
 from spin.sample.opponent import Drawn, Opponent
 from spin.sample.request import SampleRequest
@@ -26,12 +28,20 @@ def draw_table(
     opponent: Opponent,
     advance: Callable[[int], None],
 ) -> pa.Table:
-    """Draw any rows of the plan in batches of its one shape; `advance` hears of the images done."""
+    """Draw any rows of the plan in padded batches of its size, those of one bucket together.
+
+    Args:
+        advance: hears of the images done.
+    """
     batches: list[Drawn] = []
-    for batch in padded_batches(range(len(rows)), plan.batch_size):
-        batches.append(opponent.draw([rows[i] for i in batch], request))
-        advance(min(len(batches) * plan.batch_size, len(rows)))
-    return _table(rows, batches)
+    order: list[int] = []
+    for group in by_size(range(len(rows)), lambda number: opponent.shape_of(rows[number])):
+        for batch in padded_batches(group, plan.batch_size):
+            fresh = list(dict.fromkeys(batch))  # what lies behind is padding
+            batches.append(opponent.draw([rows[number] for number in batch], request).first(len(fresh)))
+            order += fresh
+            advance(len(order))
+    return _table(rows, _Drawings(batches, np.argsort(order), opponent.area_of(rows[0])))
 
 
 def class_of(request: SampleRequest, plan: Plan, opponent: Opponent) -> dict[str, object]:
@@ -45,7 +55,44 @@ def class_of(request: SampleRequest, plan: Plan, opponent: Opponent) -> dict[str
     )
 
 
-def _table(rows: Sequence[dict[str, Any]], batches: Sequence[Drawn]) -> pa.Table:
+@dataclass(frozen=True)
+class _Drawings:
+    """What the batches gave, to be read in the order of the rows."""
+
+    batches: Sequence[Drawn]
+    places: npt.NDArray[np.int64]  # of each row, among what was drawn
+    area: int | None  # of the largest latents; None where all are of one size
+
+    def column(self, name: str) -> npt.NDArray[Any] | None:
+        """A field of all rows, (N, ...); None where nobody asked for it."""
+        parts = self._parts(name)
+        return None if parts is None else np.concatenate(parts)[self.places]
+
+    def latents(self, name: str) -> npt.NDArray[Any] | None:
+        """The same of a field of latents: (N, ..., area) where they are of several sizes."""
+        parts = self._parts(name)
+        if parts is None or self.area is None:
+            return self.column(name)
+        return np.concatenate([packed(part, self.area) for part in parts])[self.places]
+
+    def sizes(self) -> npt.NDArray[np.int32]:
+        """Heights and widths of the latents, (2, N)."""
+        found = [batch.latents.shape[-2:] for batch in self.batches for _ in batch.latents]
+        return np.array(found, np.int32)[self.places].T
+
+    def pictures(self) -> list[npt.NDArray[np.uint8]] | None:
+        parts = self._parts("pictures")
+        if parts is None:
+            return None
+        found = [picture for part in parts for picture in part]
+        return [found[place] for place in self.places]
+
+    def _parts(self, name: str) -> list[npt.NDArray[Any]] | None:
+        parts = [getattr(batch, name) for batch in self.batches]
+        return None if parts[0] is None else [part.numpy() for part in parts]
+
+
+def _table(rows: Sequence[dict[str, Any]], drawn: _Drawings) -> pa.Table:
     """One row per image: straight latents, or the posterior of the image's round trip through 8 bits."""
     fields: list[pa.Field] = [
         pa.field("position", pa.int64()),
@@ -54,33 +101,29 @@ def _table(rows: Sequence[dict[str, Any]], batches: Sequence[Drawn]) -> pa.Table
         pa.field("seed", pa.uint64()),
     ]
     columns: list[Any] = [pa.array([row[f.name] for row in rows], f.type) for f in fields]
-    drawn = {f.name: _join(batches, f.name, len(rows)) for f in dataclasses.fields(Drawn)}
-    pictures, mean = drawn["pictures"], drawn["mean"]
+    if drawn.area is not None:
+        fields += [pa.field(name, pa.int32()) for name in LATENT_SIZES]
+        columns += [pa.array(sides) for sides in drawn.sizes()]
+    mean, unsafe, pictures = drawn.latents("mean"), drawn.column("unsafe"), drawn.pictures()
     tensors = {
-        "latent": drawn["latents"] if mean is None else None,
+        "latent": drawn.latents("latents") if mean is None else None,
         "latent_mean": mean,
-        "latent_log_variance": drawn["log_variance"],
-        "latent_mean_mirrored": drawn["mean_mirrored"],
-        "latent_log_variance_mirrored": drawn["log_variance_mirrored"],
-        "trajectory": drawn["trajectory"],
-        "timesteps": drawn["timesteps"],
+        "latent_log_variance": drawn.latents("log_variance"),
+        "latent_mean_mirrored": drawn.latents("mean_mirrored"),
+        "latent_log_variance_mirrored": drawn.latents("log_variance_mirrored"),
+        "trajectory": drawn.latents("trajectory"),
+        "timesteps": drawn.column("timesteps"),
     }
     for name, values in tensors.items():
         if values is None:
             continue
-        fields.append(tensor_field(name, values.shape[1:], str(values.dtype).removeprefix("torch.")))
-        columns.append(tensor_column(values.numpy()))
-    if drawn["unsafe"] is not None:
+        fields.append(tensor_field(name, values.shape[1:], str(values.dtype)))
+        columns.append(tensor_column(values))
+    if unsafe is not None:
         fields.append(pa.field(UNSAFE, pa.bool_()))
-        columns.append(pa.array(drawn["unsafe"].tolist()))
+        columns.append(pa.array(unsafe.tolist()))
     if pictures is None:
         return pa.table(columns, schema=pa.schema(fields))
     fields.append(pa.field("image", IMAGE_TYPE))
-    columns.append(pa.array([{"bytes": encode_png(p), "path": None} for p in pictures.numpy()], IMAGE_TYPE))
+    columns.append(pa.array([{"bytes": encode_png(picture), "path": None} for picture in pictures], IMAGE_TYPE))
     return pa.table(columns, schema=image_schema(fields, ["image"]))
-
-
-def _join(batches: Sequence[Drawn], name: str, count: int) -> Tensor | None:
-    """Rows of all batches without the padding, on the CPU."""
-    parts = [getattr(batch, name) for batch in batches]
-    return None if parts[0] is None else torch.cat(parts)[:count].cpu()

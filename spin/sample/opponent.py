@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 import torch
@@ -12,12 +12,13 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from spin.core.errors import SamplingError
+from spin.core.schema import SIZES
 from spin.core.store import read_manifest
 from spin.diffusion.checkpoint import load_denoiser, load_vae, verify_checkpoint
 from spin.diffusion.compiling import CompiledNetwork
 from spin.diffusion.denoiser import Denoiser
 from spin.diffusion.families.facts import facts_of
-from spin.diffusion.families.registry import family_of
+from spin.diffusion.families.registry import family_of, read_configs, vae_factor
 from spin.diffusion.noise import initial_noise
 from spin.diffusion.safety import Checker, resident_checker
 from spin.diffusion.sampler import decode_unit, encode_images, sample_latents, to_bytes
@@ -43,6 +44,12 @@ class Drawn:
     trajectory: Tensor | None = None  # (B, S, C, h, w), the solver's state at each of its S steps
     timesteps: Tensor | None = None  # (B, S) int32, where these are; the same for all rows
 
+    def first(self, count: int) -> Drawn:
+        """The first rows, on the CPU."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        asked = {name: value[:count].cpu() for name, value in values.items() if value is not None}
+        return Drawn(**asked)
+
 
 @dataclass(frozen=True)
 class Opponent:
@@ -50,7 +57,8 @@ class Opponent:
 
     network: CompiledNetwork
     denoiser: Denoiser
-    shape: tuple[int, int, int]  # of one picture's latents
+    shape: tuple[int, int, int]  # of one picture's latents, (C, h, w), at the model's own size
+    factor: int  # pixels for one of its latents, each way
     solver: Any  # of diffusers
     vae: AutoencoderKL | None
     text: TextEmbeddings
@@ -69,11 +77,23 @@ class Opponent:
         denoiser = Denoiser(network, family_of(request.opponent))
         solver = load_solver(request.opponent, request.scheduler)
         checker = None if request.safety is None else resident_checker(request.safety, request.device)
-        return cls(network, denoiser, facts_of(request.opponent).latent_shape, solver, vae, text, checker)
+        shape, factor = facts_of(request.opponent).latent_shape, vae_factor(read_configs(request.opponent))
+        return cls(network, denoiser, shape, factor, solver, vae, text, checker)
 
     @property
     def notes(self) -> tuple[str, ...]:
         return self.network.notes
+
+    def shape_of(self, row: Row) -> tuple[int, int, int]:
+        """(C, h, w) of a row's latents: at the model's own size, or at the bucket's."""
+        if SIZES[0].name not in row:
+            return self.shape
+        height, width = (int(row[field.name]) // self.factor for field in SIZES)
+        return self.shape[0], height, width
+
+    def area_of(self, row: Row) -> int | None:
+        """Of the largest latents, where a plan has rows of several sizes as this one; else None."""
+        return self.shape[1] * self.shape[2] if SIZES[0].name in row else None
 
     def draw(self, rows: Sequence[Row], request: SampleRequest) -> Drawn:
         """One batch of the plan's rows. All of it has one shape, so no bit depends on the split into shards."""
@@ -88,7 +108,7 @@ class Opponent:
         latents = sample_latents(
             self.denoiser,
             self.solver,
-            noise=initial_noise([row["seed"] for row in rows], self.shape).to(given.device, given.dtype),
+            noise=initial_noise([row["seed"] for row in rows], self.shape_of(rows[0])).to(given.device, given.dtype),
             given=given,
             unconditional=self.text.empty,
             guidance_scale=request.guidance_scale,

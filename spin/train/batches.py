@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from spin.core.buckets import by_size
 from spin.core.errors import ConfigError
 
 Item = TypeVar("Item")
@@ -13,24 +14,29 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class BatchShape:
-    """How one optimizer step reads its batch: `processes` shares, each in `accumulation` passes."""
+    """How one optimizer step reads its batch: `processes` shares, each in passes of items of one size."""
 
     processes: int
     share: int  # pairs (spin) or images (sft) of one process in one optimizer step
     micro_batch_size: int  # of them in one pass; the last pass of a share may hold fewer
 
-    @property
-    def accumulation(self) -> int:
-        """Passes of one process in one optimizer step."""
-        return -(-self.share // self.micro_batch_size)
+    def arranged(self, batch: Sequence[Item], size: Callable[[Item], Any]) -> list[Item]:
+        """The batch with items of one size together in each share; what a share holds stays what it was."""
+        return [
+            item for rank in range(self.processes) for group in by_size(self._of(rank, batch), size) for item in group
+        ]
 
-    def passes(self, batch: Sequence[Item], *, rank: int) -> Iterator[Sequence[Item]]:
-        """What process `rank` reads of a global batch, one micro-batch after the other.
+    def passes(self, batch: Sequence[Item], size: Callable[[Item], Any], *, rank: int) -> Iterator[Sequence[Item]]:
+        """What process `rank` reads of an arranged batch, one micro-batch of one size after the other.
 
         Shares are neighbours: those of all ranks, one behind the other, are the batch in its order.
         """
-        share = batch[rank * self.share : (rank + 1) * self.share]
-        return (share[start : start + self.micro_batch_size] for start in range(0, len(share), self.micro_batch_size))
+        for group in by_size(self._of(rank, batch), size):
+            for start in range(0, len(group), self.micro_batch_size):
+                yield group[start : start + self.micro_batch_size]
+
+    def _of(self, rank: int, batch: Sequence[Item]) -> Sequence[Item]:
+        return batch[rank * self.share : (rank + 1) * self.share]
 
 
 def solve_batch(batch_size: int, *, micro_batch_size: int, processes: int, setting: str) -> BatchShape:

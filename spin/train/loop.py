@@ -51,9 +51,10 @@ class Loop:
         """One optimizer step."""
         start, device_start = time.perf_counter(), self._device_clock()
         step, update, tensors = self.done.step + 1, self.networks.update, self.networks.tensors
-        batch = list(islice(self._upcoming, self.settings.batch_size))
+        size = self.step_of.pairs.shape_of
+        batch = self.shape.arranged(list(islice(self._upcoming, self.settings.batch_size)), size)
         lr = self._set_learning_rate(step)
-        parts = [self._accumulate(micro) for micro in self.shape.passes(batch, rank=self.processes.rank)]
+        parts = [self._accumulate(micro) for micro in self.shape.passes(batch, size, rank=self.processes.rank)]
         self.processes.add_gradients(update.parameters)
         norm = update.clip(self.settings.max_grad_norm)
         measured = Measured.join(parts).over_processes(self.processes)
@@ -104,7 +105,8 @@ class Loop:
             if skips and not update.is_lost:
                 return
             loss = lambda micro: self._loss(self.step_of.measure(micro))  # noqa: E731
-            finite = finite_gradients(batch, loss, update, self.shape, self.processes)
+            passes = self.shape.passes(batch, self.step_of.pairs.shape_of, rank=self.processes.rank)
+            finite = finite_gradients(passes, loss, update, self.processes)
         sound = all(bool(torch.isfinite(own(parameter)).all()) for parameter in update.parameters)
         if self.done.step > 0 and self._everywhere(sound):
             self._save_state()

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from spin.core.buckets import unpacked
 from spin.core.errors import ArtifactError
 from spin.core.layout import StageFolder, mirrored_path
 from spin.core.names import Names
@@ -21,7 +22,7 @@ from spin.core.planning import read_plan, train_rows
 from spin.core.schema import MIRRORED, POSTERIOR, UNSAFE, read_table
 from spin.core.store import verify
 from spin.core.tensor_rows import TensorRows, open_tensors
-from spin.diffusion.latents import Latents, read_real
+from spin.diffusion.latents import Latents, read_real, read_sizes
 from spin.diffusion.noise import TrainingDraws
 
 Floats = npt.NDArray[np.float32]
@@ -31,8 +32,9 @@ Floats = npt.NDArray[np.float32]
 class Trajectories:
     """The opponent's own way to each of its images."""
 
-    states: Floats | TensorRows  # (N, S, C, h, w)
+    states: Floats | TensorRows  # (N, S, C, h, w), or with an area in place of (h, w)
     timesteps: Tensor  # (S,) int64, where the S states are
+    sizes: npt.NDArray[np.int16] | None = None  # (N, 2), height and width, where states are of several
 
     def at(self, rows: Sequence[int], timesteps: Tensor, *, steps: int) -> tuple[Tensor, Tensor]:
         """States x'_t of some rows and their t, (B, C, h, w) and (B,), from uniform draws of `steps` timesteps.
@@ -41,6 +43,8 @@ class Trajectories:
         """
         chosen = timesteps * len(self.timesteps) // steps
         states = self.states[list(rows), chosen.numpy()]
+        if self.sizes is not None:
+            states = unpacked(states, self.sizes[list(rows)])
         return torch.from_numpy(states), self.timesteps[chosen]
 
 
@@ -56,9 +60,9 @@ class Pairs:
     trajectories: Trajectories | None = None  # rows as in `generated`
     unsafe: frozenset[int] = frozenset()  # rows of `generated` that are not trained on
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.real.mean.shape[1:]
+    def shape_of(self, visit: Visit) -> tuple[int, ...]:
+        """(C, h, w) of both sides of a pair; those of one pass are of one."""
+        return self.real.shape_of(visit.row)
 
     def real_latents(self, visits: Sequence[Visit], draws: TrainingDraws, *, sampled: bool) -> Tensor:
         return self.real.pick([visit.row for visit in visits], draws.posterior if sampled else None, draws.flipped)
@@ -129,13 +133,13 @@ def labelled_rows(count: int) -> npt.NDArray[np.int32]:
 
 def open_generated(shards: Sequence[Path], *, scaling: float, shift: float) -> Latents:
     """The generated images of verified shards, one behind the other."""
-    columns = pq.read_schema(shards[0]).names
+    columns, sizes = pq.read_schema(shards[0]).names, read_sizes(shards)
     if "latent" in columns:
-        return Latents(open_tensors(shards, "latent"), None, 1.0, 0.0)
+        return Latents(open_tensors(shards, "latent"), None, 1.0, 0.0, sizes=sizes)
 
     def posterior(side: str = "") -> Latents:
         mean, variance = (open_tensors(shards, name + side) for name in POSTERIOR)
-        return Latents(mean, variance, scaling, shift)
+        return Latents(mean, variance, scaling, shift, sizes=sizes)
 
     mirrored = cache(partial(posterior, MIRRORED)) if POSTERIOR[0] + MIRRORED in columns else None
     return replace(posterior(), mirrored=mirrored)
@@ -164,7 +168,7 @@ def _with_mirrored(path: Path, ids: Names, scaling: float, shift: float) -> Late
 
 def _trajectories(shards: Sequence[Path]) -> Trajectories:
     timesteps = torch.from_numpy(open_tensors(shards[:1], "timesteps")[[0]][0].astype(np.int64))
-    return Trajectories(open_tensors(shards, "trajectory"), timesteps)
+    return Trajectories(open_tensors(shards, "trajectory"), timesteps, read_sizes(shards))
 
 
 def _unsafe(shards: Sequence[Path]) -> frozenset[int]:

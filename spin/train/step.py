@@ -195,7 +195,7 @@ class Step:
             [(self.pairs.sample_ids[visit.row], visit.visit) for visit in visits],
             run_seed=self.run_seed,
             stage=self.stage,
-            shape=self.pairs.shape,
+            shape=self.pairs.shape_of(visits[0]),
             timesteps=self.schedule.steps,
             caption_dropout=self.settings.caption_dropout,
             flip=self.settings.flip,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from spin.core.buckets import by_size
 from spin.core.errors import TrainingError
 from spin.core.layout import StageFolder
 from spin.core.plan import Visit
@@ -21,15 +24,14 @@ _NAMED: Final = 8  # sample ids in an error line
 
 
 def finite_gradients(
-    batch: Sequence[Visit], loss: Callable[[Sequence[Visit]], Tensor], update: Update, shape: BatchShape,
-    processes: Processes,
-) -> Tensor:  # fmt: skip
+    passes: Iterable[Sequence[Visit]], loss: Callable[[Sequence[Visit]], Tensor], update: Update, processes: Processes
+) -> Tensor:
     """Whether the pass of each sample gives a finite gradient, (batch,) bool: every pass made again, each for itself.
 
     A loss may be finite and its gradient not; which pass it was is asked only where one was not.
     """
     found: list[float] = []
-    for micro in shape.passes(batch, rank=processes.rank):
+    for micro in passes:
         update.forget()
         update.backward(loss(micro))
         found += [float(torch.isfinite(update.norm()))] * len(micro)
@@ -55,7 +57,11 @@ def not_finite(
     what = "float16's gradients overflow at every loss scale down to 1" if lost_scale else "loss or gradient"
     what = f"{what}, the last time" if lost_scale else f"{what} is not finite"
     unsound = _unsound(request, step_of, visits)
-    parts = [f"{what} at step {step}", f"samples {', '.join(names[:_NAMED])}{more}", _pass_of(broken[0], shape)]
+    parts = [
+        f"{what} at step {step}",
+        f"samples {', '.join(names[:_NAMED])}{more}",
+        _pass_of(broken[0], batch, step_of, shape),
+    ]
     return TrainingError(
         "; ".join([*parts, *([f"their {unsound[0]} hold NaN or infinity"] if unsound else [])]),
         where=str(request.stage),
@@ -63,19 +69,21 @@ def not_finite(
     )
 
 
-def _pass_of(index: int, shape: BatchShape) -> str:
+def _pass_of(index: int, batch: Sequence[Visit], step_of: Step, shape: BatchShape) -> str:
     process, place = divmod(index, shape.share)
     whose = f" of process {process}" if shape.processes > 1 else ""
-    return f"micro-batch {place // shape.micro_batch_size + 1} of {shape.accumulation}{whose}"
+    ends = list(accumulate(len(micro) for micro in shape.passes(batch, step_of.pairs.shape_of, rank=process)))
+    return f"micro-batch {bisect_right(ends, place) + 1} of {len(ends)}{whose}"
 
 
 def _unsound(request: TrainRequest, step_of: Step, visits: Sequence[Visit]) -> tuple[str, str] | None:
     """What of the data itself is not finite, and the file that it is from."""
     generated = request.losers or StageFolder(request.stage).samples(0).parent
     files = {"real latents": request.real, "generated latents": generated}
-    for name, values in step_of.inputs(visits).items():
-        if not values.isfinite().all():
-            return name, str(files.get(name, request.text))
+    for alike in by_size(visits, step_of.pairs.shape_of):
+        for name, values in step_of.inputs(alike).items():
+            if not values.isfinite().all():
+                return name, str(files.get(name, request.text))
     return None
 
 

@@ -9,6 +9,7 @@ from spin.core.config_explain import limits_of
 from spin.core.config_identity import config_hash
 from spin.core.errors import ConfigError
 
+OBLONG = ["data.source=imagefolder", "data.path=own", "data.aspect_ratio=buckets"]
 PICKAPIC = ["data.source=pickapic", "data.path=owner/name"]
 
 
@@ -155,6 +156,9 @@ def test_a_password_in_a_url_is_refused(path: str) -> None:
         (["train.flip=true", "sampling.loser_source=roundtrip"], None),
         (["train.flip=true", "train.losers=labelled"], None),
         (["train.flip=true", "iterations=0"], None),
+        (["data.aspect_ratio=buckets"], "buckets has no use with data.source miniature, whose pictures are square"),
+        ([*OBLONG, "execution.train_sharding=full"], "fully sharded; set execution.train_sharding to optimizer"),
+        ([*OBLONG, "execution.train_sharding=optimizer"], None),
         (["train.opponent=average"], None),
         (["train.opponent=average", "train.losers=labelled"], "has no use with train.losers labelled"),
         (["train.opponent=earlier", "train.losers=labelled"], "has no use with train.losers labelled"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from spin.core.buckets import Size
 from spin.core.rejecting import NOT_FINITE, TOO_MANY_PIXELS, UNREADABLE, Rejected
 from spin.diffusion.decoding import to_rgb
 from spin.prepare.decoding import crop_place, decode, fit
@@ -180,26 +181,26 @@ def test_fit_is_the_shorter_side_resized_and_the_centre_cropped(width: int, heig
     resized = photo(width, height).resize((width * 16 // side, height * 16 // side), Image.Resampling.LANCZOS)
     left, top = (resized.width - 16) // 2, (resized.height - 16) // 2
     expected = np.asarray(resized.crop((left, top, left + 16, top + 16))).astype(int)
-    assert np.abs(fit(photo(width, height), 16) - expected).max() <= 1
+    assert np.abs(fit(photo(width, height), Size(16, 16)) - expected).max() <= 1
 
 
 def test_fit_leaves_a_picture_of_the_right_size_alone() -> None:
-    assert np.array_equal(fit(photo(32, 32), 32), np.asarray(photo(32, 32)))
+    assert np.array_equal(fit(photo(32, 32), Size(32, 32)), np.asarray(photo(32, 32)))
 
 
 def test_fit_enlarges_a_thread_without_a_gigantic_picture_between() -> None:
-    assert fit(Image.new("RGB", (1, 1_000_000), "blue"), 512).shape == (512, 512, 3)
+    assert fit(Image.new("RGB", (1, 1_000_000), "blue"), Size(512, 512)).shape == (512, 512, 3)
 
 
 def test_a_square_is_cut_where_it_is_asked_for() -> None:
     wide = Image.fromarray(np.repeat(np.arange(0, 240, 2, dtype=np.uint8)[None, :, None], 40, 0).repeat(3, 2))
-    left, middle, right = (fit(wide, 40, place=(x, 0.3))[20, :, 0] for x in (0.0, 0.5, 1.0))
+    left, middle, right = (fit(wide, Size(40, 40), place=(x, 0.3))[20, :, 0] for x in (0.0, 0.5, 1.0))
     assert left.tolist() == list(range(0, 80, 2))
     assert middle.tolist() == list(range(80, 160, 2))
     assert right.tolist() == list(range(160, 240, 2))
-    assert np.array_equal(fit(wide, 40), fit(wide, 40, place=(0.5, 0.9)))
+    assert np.array_equal(fit(wide, Size(40, 40)), fit(wide, Size(40, 40), place=(0.5, 0.9)))
     tall = wide.transpose(Image.Transpose.ROTATE_270)
-    assert np.array_equal(fit(tall, 40, place=(0.3, 0.0))[:, 20, 0], left)
+    assert np.array_equal(fit(tall, Size(40, 40), place=(0.3, 0.0))[:, 20, 0], left)
 
 
 def test_the_place_of_a_crop_is_a_function_of_identity() -> None:
@@ -212,3 +213,12 @@ def test_the_place_of_a_crop_is_a_function_of_identity() -> None:
         assert np.mean(values) == pytest.approx(0.5, abs=0.05)
     across, down = zip(*places, strict=True)
     assert abs(np.corrcoef(across, down)[0, 1]) < 0.15
+
+
+def test_a_picture_is_fitted_to_an_oblong_size():
+    found = fit(photo(90, 64), Size(48, 80))
+    assert found.shape == (48, 80, 3)
+    height = 90 * 48 / 80  # 54 of 64 lines are kept, 5 above and below are not
+    box = (0, (64 - height) / 2, 90, (64 + height) / 2)
+    expected = np.asarray(photo(90, 64).resize((80, 48), Image.Resampling.LANCZOS, box=box))
+    assert np.abs(found.astype(int) - expected).max() <= 1

@@ -94,6 +94,7 @@ def test_files_that_are_as_they_were_are_not_read_again(own: PrepareRequest, mon
     before = run(own)
     again = only_as_before(own, monkeypatch)
     assert replace(again, seconds=before.seconds) == before
+    assert list(again.rows) == list(before.rows) == ["train", "validation", "test"]
     assert again.encoded == 0
 
 

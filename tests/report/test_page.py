@@ -215,6 +215,15 @@ def test_rows_that_a_rule_left_out_are_told_apart_from_bad_ones(builder):
     assert told in report(builder)[1]
 
 
+def test_rows_in_buckets_are_told_by_their_size(builder):
+    builder.stages = ("base",)
+    builder.build()
+    assert "height and width" not in report(builder)[1]
+    builder.write_record(builder.record() | {"buckets": {"512 x 512": 30, "448 x 576": 2}})
+    told = "Train rows by height and width in pixels: 512 x 512 <strong>30</strong>, 448 x 576 <strong>2</strong>."
+    assert told in report(builder)[1]
+
+
 def test_without_recorded_seconds_the_stages_own_are_used(builder):
     builder.build()
     builder.write_record(builder.record() | {"stage_seconds": []})

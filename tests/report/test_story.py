@@ -169,6 +169,9 @@ def test_the_data_is_told_with_what_was_set_aside(builder):
     dropped = {"tie": 1200, "no label": 3}
     assert "- left out by rule, not bad: tie: 1" in story_of(builder, dropped=dropped)
     assert "200, no label: 3\n" in story_of(builder, dropped=dropped)
+    assert "height and width" not in story_of(builder)
+    told = "- train rows by height and width in pixels: 512 x 512: 300, 448 x 576: 84\n"
+    assert told in story_of(builder, buckets={"512 x 512": 300, "448 x 576": 84})
 
 
 def test_files_and_commands_are_named_by_whole_paths(builder):

@@ -23,7 +23,11 @@ def test_a_global_batch_is_solved(
 ) -> None:
     found = solve_batch(batch_size, micro_batch_size=micro_batch_size, processes=processes, setting="train.batch_size")
     assert found == shape
-    assert found.accumulation == accumulation
+    assert len(list(found.passes(range(batch_size), alike, rank=0))) == accumulation
+
+
+def alike(item: int) -> int:  # noqa: ARG001  all are of one size
+    return 0
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 4, 6, 12, 24])
@@ -31,9 +35,9 @@ def test_a_global_batch_is_solved(
 def test_the_passes_of_all_ranks_are_the_batch_in_its_order(processes: int, micro_batch_size: int) -> None:
     batch = list(range(24))
     shape = solve_batch(24, micro_batch_size=micro_batch_size, processes=processes, setting="train.batch_size")
-    passes = [list(shape.passes(batch, rank=rank)) for rank in range(processes)]
+    passes = [list(shape.passes(batch, alike, rank=rank)) for rank in range(processes)]
     assert list(chain(*chain(*passes))) == batch
-    assert {len(found) for found in passes} == {shape.accumulation}
+    assert len({len(found) for found in passes}) == 1
     assert max(len(micro) for micro in chain(*passes)) == shape.micro_batch_size <= micro_batch_size
 
 
@@ -63,3 +67,24 @@ def test_a_batch_that_cannot_be_shared_names_the_numbers_and_a_way_out(
     with pytest.raises(ConfigError) as caught:
         solve_batch(batch_size, micro_batch_size=8, processes=processes, setting="train.batch_size")
     assert str(caught.value) == line
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 5])
+def test_a_pass_holds_items_of_one_size_and_the_shares_stay_what_they_were(
+    processes: int, micro_batch_size: int
+) -> None:
+    batch = list(range(24))
+    shape = solve_batch(24, micro_batch_size=micro_batch_size, processes=processes, setting="train.batch_size")
+
+    def size(item: int) -> int:
+        return item * item % 7  # 0, 1, 2 and 4, in no order
+
+    arranged = shape.arranged(batch, size)
+    passes = [list(shape.passes(arranged, size, rank=rank)) for rank in range(processes)]
+    assert list(chain(*chain(*passes))) == arranged
+    for rank, found in enumerate(passes):
+        assert sorted(chain(*found)) == batch[rank * shape.share : (rank + 1) * shape.share]
+        assert all(len({size(item) for item in micro}) == 1 for micro in found)
+        assert max(len(micro) for micro in found) <= micro_batch_size
+    assert shape.arranged(batch, alike) == batch

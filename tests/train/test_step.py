@@ -296,7 +296,7 @@ def make_reverse(make_step: MakeStep) -> MakeStep:
     def make(**settings: Any) -> Step:
         step = make_step(trajectory="reverse", **settings)
         generator = torch.Generator().manual_seed(0)
-        states = torch.randn(ROWS, 3, *step.pairs.shape, generator=generator).numpy()
+        states = torch.randn(ROWS, 3, *step.pairs.real.shape_of(0), generator=generator).numpy()
         ways = Trajectories(states, torch.tensor([999, 666, 333]))
         return replace(step, pairs=replace(step.pairs, trajectories=ways))
 

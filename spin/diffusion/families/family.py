@@ -29,6 +29,7 @@ class Family(ABC):
     attention: ClassVar[tuple[str, ...]]  # projections of the attention, where a LoRA adapter goes
     kohya: ClassVar[Literal["diffusers", "sgm"] | None] = None  # whose names kohya's files go by; None: it has no such
     pixels_per_latent: ClassVar[int | None] = None  # each way, where the network is told sizes; else as the VAE has it
+    position_grid: ClassVar[str | None] = None  # of the denoiser's config, its most patches a side; None: no such limit
     flow: ClassVar[bool] = False  # whether it is a rectified flow; else a diffusion with alphas_cumprod
 
     @property

@@ -6,22 +6,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from spin.core.buckets import Buckets
 from spin.core.errors import ConfigError
 from spin.diffusion.families.facts import facts_of, picture_size
+from spin.diffusion.families.registry import family_of, read_configs, vae_factor
 
 FLOW_SOLVERS: Final = ("euler", "dpmsolver++", "unipc")  # deis of diffusers 0.42 stops before the flow's end
 
 
 def refuse_misfit(
-    folder: Path, *, trajectory: str, timestep_weight: str, solvers: Mapping[str, str], resolution: int | None
+    folder: Path,
+    *,
+    trajectory: str,
+    timestep_weight: str,
+    solvers: Mapping[str, str],
+    resolution: int | None,
+    bucket_step: int | None,
+    bucket_ratio: float,
 ) -> None:
     """ConfigError where the model cannot do what the config asks.
 
     Args:
-        trajectory, timestep_weight, resolution: as the config's keys of these names.
+        trajectory, timestep_weight, resolution, bucket_ratio: as the config's keys of these names.
+        bucket_step: None where there are no buckets.
         solvers: by the key that names each.
     """
-    picture_size(folder, resolution=resolution)
+    side = picture_size(folder, resolution=resolution)
+    if bucket_step is not None:
+        _refuse_buckets(folder, Buckets(side, bucket_step, bucket_ratio))
     facts = facts_of(folder)
     if trajectory == "reverse" and facts.prediction != "epsilon":  # Eq. (C.5) compares two predictions of the noise
         raise ConfigError(
@@ -37,3 +49,24 @@ def refuse_misfit(
             raise ConfigError(
                 f"{name} cannot follow a flow", where=key, fix=f"set it to one of {', '.join(FLOW_SOLVERS)}"
             )
+
+
+def _refuse_buckets(folder: Path, buckets: Buckets) -> None:
+    """Sides must be whole numbers of the network's patches, and no more of them than it has places for."""
+    family, configs = family_of(folder), read_configs(folder)
+    denoiser = configs[family.denoiser]
+    patch = vae_factor(configs) * (denoiser["patch_size"] if family.position_grid else 1)
+    fitting = [step for step in range(patch, buckets.side + 1, patch) if buckets.side % step == 0 and step % 8 == 0]
+    if buckets.step not in fitting:
+        problem = f"{buckets.step} pixels: sides are to be whole patches of {patch}, of which the model's own has"
+        raise ConfigError(
+            f"{problem} {buckets.side // patch}", where="data.bucket_step",
+            fix=f"set it to one of {', '.join(map(str, fitting[:-1] or fitting))}",
+        )  # fmt: skip
+    longest = max(max(size) for size in buckets.sizes) // patch
+    if family.position_grid and longest > denoiser[family.position_grid]:
+        raise ConfigError(
+            f"{buckets.ratio} gives sides of {longest} patches, the model has places for "
+            f"{denoiser[family.position_grid]}",
+            where="data.bucket_ratio", fix="set a lower one",
+        )  # fmt: skip

@@ -25,6 +25,7 @@ class StableDiffusion3(Family):
         "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",
         "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out",
     )  # fmt: skip
+    position_grid = "pos_embed_max_size"
     flow = True
 
     def given_shapes(self, configs: Configs) -> Mapping[str, Shape]:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from spin.core.errors import ConfigError
 from spin.core.layout import EvaluationFolder, StageFolder, manifest_path
-from spin.core.schema import UNSAFE
+from spin.core.schema import LATENT_SIZES, UNSAFE, is_tensor, tensor_layout
 from spin.core.store import verify
 from spin.report.markdown import bullets, code, escape, section
 from spin.report.publishing.card import data_section, licence_section
@@ -188,15 +188,19 @@ def _usage(tables: Sequence[_Table]) -> str:
 
 def _latents(tables: Sequence[_Table]) -> Iterator[str]:
     """How to read columns of tensors, which are bytes here."""
-    for each in tables:
-        if each.config == "samples":
-            for field in pq.read_schema(each.files[0]):
-                held = field.metadata or {}
-                if b"shape" in held:
-                    shape, dtype = held[b"shape"].decode(), held[b"dtype"].decode()
-                    read = f'np.frombuffer(row["{field.name}"], "{dtype}").reshape({shape})'
-                    yield f"column {code(field.name)} of `samples`: {code(read)}"
-            return
+    samples = next((each.files[0] for each in tables if each.config == "samples"), None)
+    if samples is None:
+        return
+    schema = pq.read_schema(samples)
+    for field in filter(is_tensor, schema):
+        shape, dtype = tensor_layout(field)
+        read = f'np.frombuffer(row["{field.name}"], "{dtype}").reshape({list(shape)})'
+        yield f"column {code(field.name)} of `samples`: {code(read)}"
+    if LATENT_SIZES[0] in schema.names:
+        yield (
+            "latents are of several sizes: the first `latent_height * latent_width` numbers of each channel are the "
+            "image's, those behind them are 0"
+        )
 
 
 def _contents(tables: Sequence[_Table]) -> str:

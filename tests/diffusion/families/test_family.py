@@ -32,8 +32,10 @@ def told(kind: Kind, prompts: list[str]) -> Conditioning:
 
 
 def theirs(pipeline: Any, noise: Tensor, *, output_type: str = "latent") -> Any:
+    height, width = (8 * side for side in noise.shape[-2:])
     return pipeline(
-        CAPTIONS, latents=noise, guidance_scale=3.0, num_inference_steps=6, output_type=output_type
+        CAPTIONS, latents=noise, guidance_scale=3.0, num_inference_steps=6, output_type=output_type, height=height,
+        width=width,
     ).images  # fmt: skip
 
 
@@ -72,8 +74,11 @@ def test_an_encoded_prompt_has_the_shapes_that_the_configs_tell(kind: Kind) -> N
     assert len(given) == 3
 
 
-def test_sampling_equals_the_familys_own_pipeline(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    noise, given, nothing = initial_noise([1, 2], (4, 8, 8)), told(kind, CAPTIONS), told(kind, [""])
+@pytest.mark.parametrize("shape", [(4, 8, 8), (4, 6, 10)])
+def test_sampling_equals_the_familys_own_pipeline(
+    kind: Kind, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise, given, nothing = initial_noise([1, 2], shape), told(kind, CAPTIONS), told(kind, [""])
     for solver in (OWN[kind.name], "dpmsolver++"):
         monkeypatch.setattr(kind.pipeline, "scheduler", load_solver(kind.folder, solver))
         found = ours(kind.folder, given, nothing, noise, solver=solver)

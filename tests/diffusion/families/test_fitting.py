@@ -14,7 +14,7 @@ from spin.diffusion.solvers import load_solver
 def fit(folder: Path, **changes: Any) -> None:
     asked: dict[str, Any] = {
         "trajectory": "forward", "timestep_weight": "constant", "solvers": {"sampling.scheduler": "dpmsolver++"},
-        "resolution": None,
+        "resolution": None, "bucket_step": None, "bucket_ratio": 2.0,
     }  # fmt: skip
     refuse_misfit(folder, **{**asked, **changes})
 
@@ -23,6 +23,7 @@ def fit(folder: Path, **changes: Any) -> None:
 def test_what_every_family_can_do_is_taken(folder_of: Callable[[str], Path], kind: str) -> None:
     fit(folder_of(kind))
     fit(folder_of(kind), resolution=64)
+    fit(folder_of(kind), bucket_step=16, bucket_ratio=2.0)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,19 @@ def test_what_every_family_can_do_is_taken(folder_of: Callable[[str], Path], kin
         ("sd-v", {"trajectory": "reverse"}, "train.trajectory: the model predicts v_prediction, a reverse"),
         ("sd3", {"trajectory": "reverse"}, "train.trajectory: the model predicts flow, a reverse"),
         ("sd3", {"timestep_weight": "h2"}, "train.timestep_weight: the model is a flow, h2 is none of it"),
+        (
+            "sd-v",
+            {"bucket_step": 24},
+            r"data\.bucket_step: 24 pixels: sides are to be whole patches of 8, of which the "
+            r"model's own has 8; set it to one of 8, 16, 32",
+        ),
+        ("sd3", {"bucket_step": 8}, r"whole patches of 16, of which the model's own has 4; set it to one of 16, 32"),
+        (
+            "sd3",
+            {"bucket_step": 16, "bucket_ratio": 9.0},
+            r"data\.bucket_ratio: 9\.0 gives sides of 9 patches, "
+            r"the model has places for 8; set a lower one",
+        ),
         ("sd3", {"solvers": {"evaluation.scheduler": "pndm"}}, "evaluation.scheduler: pndm cannot follow a flow"),
     ],
 )
