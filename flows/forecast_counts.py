@@ -145,9 +145,10 @@ def _sampled(config: Config) -> Drawn:
 
     sampling = config.sampling
     back = sampling.loser_source == "roundtrip"
+    shown = sampling.store_images or config.safety.generated != "off"
     return Drawn(
         batch=sampling.batch_size, guided=sampling.guidance_scale > 1, steps=sampling.num_inference_steps,
-        scheduler=sampling.scheduler, decoded=back or sampling.store_images, encoded=back,
+        scheduler=sampling.scheduler, decoded=back or shown, encodings=back * (1 + config.train.flip),
         dtype=config.execution.dtype,
     )  # fmt: skip
 
@@ -158,5 +159,5 @@ def _evaluated(config: Config) -> Drawn:
     evaluation = config.evaluation
     return Drawn(
         batch=evaluation.batch_size, guided=evaluation.guidance_scale > 1, steps=evaluation.num_inference_steps,
-        scheduler=evaluation.scheduler, decoded=True, encoded=False, dtype=config.execution.dtype,
+        scheduler=evaluation.scheduler, decoded=True, encodings=0, dtype=config.execution.dtype,
     )  # fmt: skip

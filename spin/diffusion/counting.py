@@ -52,7 +52,7 @@ class Drawn:
     steps: int
     scheduler: str
     decoded: bool
-    encoded: bool  # once more, after decoding
+    encodings: int  # after decoding; with mirrored pictures 2
     dtype: str
 
 
@@ -111,18 +111,18 @@ def count_drawing(skeleton: Skeleton, drawn: Drawn, passes: Passes) -> Drawing:
     halves, dtype = 2 if drawn.guided else 1, DTYPES[drawn.dtype]
     network = nn.Module.to(skeleton.network(), dtype)
     alive = [_alive(network, lambda: _ask(skeleton, network, halves * drawn.batch, dtype=dtype))]
-    own = vae_dtype(skeleton.folder, drawn.dtype)
+    own = vae_dtype(skeleton.folder, drawn.dtype, encodes=drawn.encodings > 0)
     vae: Any = nn.Module.to(skeleton.autoencoder(), DTYPES[own])  # diffusers' own warns of nothing
     if drawn.decoded:
         alive.append(_alive(vae, lambda: vae.decode(skeleton.latents(drawn.batch, vae.dtype))))
-    if drawn.encoded:
+    if drawn.encodings:
         alive.append(_alive(vae, lambda: vae.encode(skeleton.pictures(drawn.batch, vae.dtype))))
     return Drawing(
         denoised=passes.denoised * (halves * len(solver.timesteps)),  # PNDM asks once more than it has steps
-        vae=passes.decoded * drawn.decoded + passes.encoded * drawn.encoded,
+        vae=passes.decoded * drawn.decoded + passes.encoded * drawn.encodings,
         vae_dtype=own,
         batch_bytes=max(alive),
-        vae_bytes=(drawn.decoded or drawn.encoded) * vae.dtype.itemsize * weights_of(vae),
+        vae_bytes=(drawn.decoded or drawn.encodings > 0) * vae.dtype.itemsize * weights_of(vae),
     )
 
 

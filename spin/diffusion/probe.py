@@ -102,7 +102,7 @@ def _drawing_seconds(
 ) -> float:  # fmt: skip
     """Of one image of a batch; `back`: decoded and encoded again."""
     denoiser = Denoiser(load_denoiser(base, device=device, dtype=dtype), family_of(base))
-    vae = load_vae(base, device=device, dtype=dtype) if decoded or back else None
+    vae = load_vae(base, device=device, dtype=dtype, encodes=back) if decoded or back else None
     solver, given = load_solver(base, scheduler), _told(base, batch, device, dtype)
 
     def draw() -> None:

@@ -30,7 +30,7 @@ SUPERVISED = Trained(
     dtype="float32",
 )  # fmt: skip
 SELF_PLAY = replace(SUPERVISED, pairs=True, own_opponent=True)
-GUIDED = Drawn(batch=2, guided=True, steps=20, scheduler="dpmsolver++", decoded=True, encoded=False, dtype="float32")
+GUIDED = Drawn(batch=2, guided=True, steps=20, scheduler="dpmsolver++", decoded=True, encodings=0, dtype="float32")
 TERA = 1e12
 SD15 = 859_520_964
 
@@ -98,7 +98,8 @@ def test_an_adapter_trains_few_weights_and_saves_the_work_of_most_gradients(sd15
         ({"decoded": False}, 32.1),
         ({"decoded": False, "guided": False}, 16.06),
         ({"scheduler": "pndm", "steps": 50}, 84.5),
-        ({"encoded": True}, 35.8),
+        ({"encodings": 1}, 35.8),
+        ({"encodings": 2}, 36.9),
     ],
 )
 def test_a_picture_costs_its_solvers_passes(
@@ -139,6 +140,10 @@ def test_decoding_decides_the_memory_of_drawing(sd15: Skeleton, passes: Passes) 
     half, brain = drawn(dtype="float16"), drawn(dtype="bfloat16")
     assert (half.vae_dtype, half.vae_bytes) == ("float32", 4 * 83_653_863)
     assert (brain.vae_dtype, brain.vae_bytes) == ("bfloat16", 2 * 83_653_863)
+    # what is encoded again stands beside real pictures, which are encoded in float32
+    back = drawn(dtype="bfloat16", encodings=1)
+    assert (back.vae_dtype, back.vae_bytes) == ("float32", 4 * 83_653_863)
+    assert back.batch_bytes > 1.5 * brain.batch_bytes
 
 
 def test_memory_of_drawing_grows_with_the_batch(small: Skeleton) -> None:

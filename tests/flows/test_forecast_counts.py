@@ -8,6 +8,7 @@ import pytest
 
 from flows.forecast_counts import count, micro_batch, own_opponent, seconds_by_probe, seconds_by_speed
 from spin.core.config import load_config
+from spin.core.counted import Drawing
 from spin.core.gpus import DRAWING_SHARE, TRAINING_SHARE, Speed
 from spin.core.outline import Rows
 from spin.diffusion.probe import Rates
@@ -86,3 +87,19 @@ def test_only_what_a_run_does_is_counted() -> None:
     played = count(labelled, packaged_pipeline_path(), processes=1)
     assert (played.sft, played.sampled) == (None, None)
     assert played.train is not None
+
+
+def test_what_an_opponent_does_to_its_pictures_is_counted() -> None:
+    def sampled(*overrides: str) -> Drawing:
+        config = load_config("miniature", overrides=["sft.steps=0", "execution.dtype=bfloat16", *overrides])
+        found = count(config, packaged_pipeline_path(), processes=1).sampled
+        assert found is not None
+        return found
+
+    assert sampled().vae_bytes == sampled().vae.total == 0
+    looked_at, once = sampled("safety.generated=flag"), sampled("sampling.loser_source=roundtrip")
+    assert looked_at.vae == sampled("sampling.store_images=true").vae
+    assert (looked_at.vae_dtype, once.vae_dtype) == ("bfloat16", "float32")
+    both = sampled("sampling.loser_source=roundtrip", "train.flip=true")
+    assert both.vae.total - once.vae.total == pytest.approx(once.vae.total - looked_at.vae.total)
+    assert both.vae.total > once.vae.total > looked_at.vae.total
