@@ -47,7 +47,8 @@ def rows_of(requests: Requests) -> Rows:
         return Rows(data.rows, with_held_out, None, f"not prepared yet; {told}")
     held = round(stated.rows * data.held_out_share)
     train = min(data.rows or stated.rows, stated.rows - held)
-    return Rows(train, train + held, min(stated.prompts, train + held), f"not prepared yet; {stated.source}")
+    told = f"not prepared yet; {stated.source}"
+    return Rows(train, train + held, min(stated.prompts, train + held), told, source=stated.rows)
 
 
 def evaluated_pictures(config: Config, rows: Rows) -> int:

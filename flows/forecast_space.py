@@ -11,7 +11,7 @@ from spin.core.config import Config
 from spin.core.config_rules import judges_of
 from spin.core.config_training import SftConfig, TrainConfig
 from spin.core.counted import Learning
-from spin.core.outline import Rows, Task
+from spin.core.outline import Rows, Task, encoded_pictures
 
 MICRO_BATCH: Final = "train.micro_batch_size"
 
@@ -48,16 +48,14 @@ def disk_parts(config: Config, counts: Counts, rows: Rows, tasks: Sequence[Task]
     latent, sizes, train = _FLOAT * counts.sizes.latent, counts.sizes, config.train
     count = {unit: sum(task.count for task in tasks if task.unit == unit) for unit in ("sampled", "evaluated")}
     png = round(_PNG_BYTES * sizes.picture**2)
-    flips = 2 if train.flip else 1
     kept = 2 if config.sampling.loser_source == "roundtrip" else 1  # mean and log-variance
     kept += config.sampling.num_inference_steps if train.trajectory == "reverse" else 0
-    kept *= flips
-    losers = (rows.train or 0) if train.losers == "labelled" and config.iterations else 0
+    kept *= 1 + train.flip
     models = config.iterations + (config.sft.steps > 0)
     averages = max(config.iterations - 1, 0) if train.opponent == "average" else 0
     frozen = sizes.vae_weights + sizes.text_weights
     return {
-        "real latents": flips * 2 * latent * ((rows.all or 0) + losers),
+        "real latents": 2 * latent * (encoded_pictures(config, rows) or 0),
         "text": _FLOAT * sizes.prompt * (rows.prompts or 0),
         "held-out pictures": png * ((rows.all or 0) - (rows.train or 0)),
         "samples": count["sampled"] * (latent * kept + png * config.sampling.store_images),

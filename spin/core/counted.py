@@ -70,3 +70,12 @@ class Drawing:
     vae_dtype: str
     batch_bytes: int  # what is alive at once, besides weights
     vae_bytes: int  # weights of the VAE as it is loaded; 0 where it is not
+
+
+@dataclass(frozen=True)
+class Looking:
+    """A safety checker at work, in float32."""
+
+    flops: Flops  # of one picture
+    weight_bytes: int
+    picture_bytes: int  # what is alive at once for each picture of a batch, besides weights
