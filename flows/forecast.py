@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import psutil
 
@@ -14,6 +14,7 @@ from flows.entering import refuse_misfits
 from flows.forecast_counts import Counts, count, count_trainings, seconds_by_probe, seconds_by_speed
 from flows.forecast_rows import evaluated_pictures, rows_of
 from flows.forecast_space import MICRO_BATCH, Need, disk_parts, needs, size_text
+from flows.forecast_work import evaluated_by, sampled_by, trained_by
 from flows.requests import Requests
 from spin.core.config import Config
 from spin.core.errors import ConfigError
@@ -21,11 +22,13 @@ from spin.core.gpus import DRAWING_SHARE, TRAINING_SHARE, Gpu, named_gpu
 from spin.core.outline import Rows, Task, Unit, outline
 from spin.diffusion.architectures.known import KNOWN, Architecture, packaged_architecture
 from spin.diffusion.families.registry import check_model
+from spin.diffusion.optimizers import has_optimizer
 from spin.prepare.base import local_base
 from tasks.devices import visible_gpus
 from tasks.launching import card_memory
 
 if TYPE_CHECKING:
+    from spin.core.counted import Drawn
     from spin.diffusion.probe import Rates
 
 _LONGEST_PROBE: Final = 120.0  # seconds that `plan` may spend on measuring
@@ -156,51 +159,55 @@ def unit_seconds(
         return seconds_by_speed(config, counts, rows, speed), f"operations counted; {speed.told}; {share}"
     speed = matmul_speed(machine.kind, threads=config.execution.threads)
     by_speed = seconds_by_speed(config, counts, rows, speed)
-    if base.architecture is None and _probe_seconds(config, by_speed) < _LONGEST_PROBE:
+    why = _why_not_probed(config, base, by_speed)
+    if why is None:
         rates = measured(config, base.folder, machine.kind)
-        return seconds_by_probe(counts, rows, rates), f"{machine.name}, probed with one batch of each kind"
-    why = "the model is not here" if base.architecture is not None else "a probe would take long"
+        return seconds_by_probe(config, counts, rows, rates), f"{machine.name}, probed with one batch of each kind"
     return by_speed, f"operations counted, for {why}; {speed.told}; {share}"
 
 
-def measured(config: Config, base: Path, device: str, **drawing: Any) -> Rates:
+def measured(
+    config: Config, base: Path, device: str, *, sampled: Drawn | None = None, evaluated: Drawn | None = None
+) -> Rates:
     """One batch of each kind of work, as the config has it.
 
     Args:
-        drawing: how pictures are drawn where the config is not asked, as `spin.diffusion.probe.measure` calls it.
+        sampled, evaluated: how pictures are drawn, where the config is not asked.
     """
     from spin.diffusion.probe import measure  # torch: only this command and runs pay for it
 
-    asked = {
-        "sampling_guidance": config.sampling.guidance_scale,
-        "sampling_steps": config.sampling.num_inference_steps,
-        "sampling_scheduler": config.sampling.scheduler,
-        "evaluation_guidance": config.evaluation.guidance_scale,
-        "evaluation_steps": config.evaluation.num_inference_steps,
-        "evaluation_scheduler": config.evaluation.scheduler,
-        "roundtrip": config.sampling.loser_source == "roundtrip",
-    }
     return measure(
         base,
-        **{**asked, **drawing},
-        sampling_batch=config.sampling.batch_size,
+        sampled=sampled or sampled_by(config),
+        evaluated=evaluated or evaluated_by(config),
+        sft=trained_by(config, config.sft, 1),
+        pair=trained_by(config, config.train, 1),
         sft_batch=config.sft.batch_size,
         pair_batch=config.train.batch_size,
-        micro_batch=min(config.train.micro_batch_size, config.train.batch_size),
+        optimizer=config.train.optimizer,
         device=device,
-        dtype=config.execution.dtype,
         threads=config.execution.threads,
     )
+
+
+def _why_not_probed(config: Config, base: Base, by_speed: Mapping[Unit, float]) -> str | None:
+    """Why work of each kind is not tried here; None where it is."""
+    if base.architecture is not None:
+        return "the model is not here"
+    if not has_optimizer(config.train.optimizer):
+        return f"{config.train.optimizer} is not here"
+    return None if _probe_seconds(config, by_speed) < _LONGEST_PROBE else "a probe would take long"
 
 
 def _probe_seconds(config: Config, seconds: Mapping[Unit, float]) -> float:
     """What a probe would take, by operations."""
     from spin.diffusion.probe import CALLS, MOST_PASSES
 
-    drawn = config.sampling.batch_size * (seconds["sampled"] + seconds["evaluated"])
+    sampled = config.sampling.batch_size * seconds["sampled"]
+    evaluated = config.evaluation.batch_size * seconds["evaluated"]
     micro = config.train.micro_batch_size * MOST_PASSES
     learned = min(config.train.batch_size, micro) * seconds["pair"] + min(config.sft.batch_size, micro) * seconds["sft"]
-    return CALLS * (drawn + learned)
+    return CALLS * (sampled + evaluated + learned)
 
 
 def _line(config: Config, machine: Machine, task: Task, seconds: Mapping[Unit, float], processes: int) -> Line:

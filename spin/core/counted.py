@@ -1,8 +1,10 @@
-"""What a model's architecture says of the work with it: operations and bytes, counted, not measured."""
+"""What a run's work is, and what a model's architecture says of it: operations and bytes, counted, not measured."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from spin.core.config_training import LoraLayers
 
 
 @dataclass(frozen=True)
@@ -79,3 +81,35 @@ class Looking:
     flops: Flops  # of one picture
     weight_bytes: int
     picture_bytes: int  # what is alive at once for each picture of a batch, besides weights
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a stage trains, as far as it decides work and memory."""
+
+    images: int  # or pairs, in one pass
+    pairs: bool  # held against an opponent
+    own_opponent: bool  # which is a network of its own, not the policy with its adapter off
+    timesteps: int  # at which a pass reads each pair
+    lora_rank: int | None
+    lora_layers: LoraLayers
+    recompute: bool  # gradient checkpointing
+    dtype: str
+
+    @property
+    def latents(self) -> int:
+        """That the network is asked of at once for one image or pair."""
+        return (2 if self.pairs else 1) * self.timesteps
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """How pictures are drawn, as far as it decides work and memory."""
+
+    batch: int
+    guided: bool
+    steps: int
+    scheduler: str
+    decoded: bool
+    encodings: int  # after decoding; with mirrored pictures 2
+    dtype: str

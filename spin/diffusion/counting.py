@@ -5,7 +5,6 @@ from __future__ import annotations
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -13,48 +12,16 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from spin.core.counted import Drawing, Flops, Learning, Looking, Passes, Sizes
+from spin.core.counted import Drawing, Drawn, Flops, Learning, Looking, Passes, Sizes, Trained
 from spin.diffusion.checkpoint import DTYPES, vae_dtype
 from spin.diffusion.denoiser import Denoiser
-from spin.diffusion.lora import Layers, WithoutAdapter, add_adapter
+from spin.diffusion.lora import WithoutAdapter, add_adapter
 from spin.diffusion.objectives import squared_error
 from spin.diffusion.skeleton import Skeleton, weights_of
 from spin.diffusion.solvers import load_solver
 from spin.diffusion.tally import AsOnGpu, Tally, gradients_standing, recompute_as_on_gpu
 
 _T5_TOKENS: Final = 256  # its positions are relative, and its config names no length
-
-
-@dataclass(frozen=True)
-class Trained:
-    """How a stage trains, as far as it decides work and memory."""
-
-    images: int  # or pairs, in one pass
-    pairs: bool  # held against an opponent
-    own_opponent: bool  # which is a network of its own, not the policy with its adapter off
-    timesteps: int  # at which a pass reads each pair
-    lora_rank: int | None
-    lora_layers: Layers
-    recompute: bool  # gradient checkpointing
-    dtype: str
-
-    @property
-    def latents(self) -> int:
-        """That the network is asked of at once for one image or pair."""
-        return (2 if self.pairs else 1) * self.timesteps
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """How pictures are drawn, as far as it decides work and memory."""
-
-    batch: int
-    guided: bool
-    steps: int
-    scheduler: str
-    decoded: bool
-    encodings: int  # after decoding; with mirrored pictures 2
-    dtype: str
 
 
 def count_sizes(skeleton: Skeleton) -> Sizes:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from spin.core.counted import Drawing, Learning, Passes
+from spin.core.counted import Drawing, Drawn, Learning, Passes, Trained
 from spin.diffusion.architectures.known import packaged_architecture
 from spin.diffusion.counting import (
-    Drawn,
-    Trained,
     count_drawing,
     count_learning,
+    count_looking,
     count_passes,
     count_preparing,
     count_sizes,
@@ -24,6 +24,7 @@ from spin.diffusion.counting import (
 from spin.diffusion.denoiser import Denoiser
 from spin.diffusion.skeleton import Skeleton
 from spin.miniature.packaged import packaged_pipeline_path
+from tests.checkers import save_concept_checker
 
 SUPERVISED = Trained(
     images=8, pairs=False, own_opponent=False, timesteps=1, lora_rank=None, lora_layers="attention", recompute=False,
@@ -164,3 +165,14 @@ def test_preparing_holds_the_larger_of_text_and_pictures(small: Skeleton) -> Non
     assert many > few > 4 * count_sizes(small).vae_weights
     text = count_preparing(small, pictures=1, prompts=4096)
     assert text > 4 * count_sizes(small).text_weights
+
+
+def test_the_published_safety_checker_is_clips_large_vision_tower(tmp_path: Path) -> None:
+    published = count_looking(None)
+    assert published.flops.total / TERA == pytest.approx(0.162, rel=0.01)
+    assert published.weight_bytes == pytest.approx(1_215_981_830, rel=1e-3)  # its file on the hub
+    assert count_looking(tmp_path) == published  # a base model without one
+    save_concept_checker(tmp_path, threshold=0.0)
+    own = count_looking(tmp_path)
+    assert own.flops.total < 1e-3 * published.flops.total
+    assert own.weight_bytes < 1e-3 * published.weight_bytes
