@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import psutil
 
 from flows.entering import refuse_misfits
+from flows.forecast_copy import Copy, copy_of
 from flows.forecast_counts import Counts, count, count_trainings, seconds_by_probe, seconds_by_speed
 from flows.forecast_rows import evaluated_pictures, rows_of
 from flows.forecast_space import MICRO_BATCH, Need, disk_parts, needs, size_text
@@ -20,6 +21,7 @@ from spin.core.config import Config
 from spin.core.errors import ConfigError
 from spin.core.gpus import DRAWING_SHARE, TRAINING_SHARE, Gpu, named_gpu
 from spin.core.outline import Rows, Task, Unit, outline
+from spin.core.safety import DIFFUSERS
 from spin.diffusion.architectures.known import KNOWN, Architecture, packaged_architecture
 from spin.diffusion.families.registry import check_model
 from spin.diffusion.optimizers import has_optimizer
@@ -73,6 +75,7 @@ class Forecast:
     counts: Counts
     lines: tuple[Line, ...]
     disk: Mapping[str, int]
+    copy: Copy | None  # of the data, where it lies elsewhere
     free_bytes: int
     memory: tuple[Need, ...]
     told: str  # how the times came about
@@ -98,14 +101,16 @@ def forecast(config: Config, *, gpu: str | None = None, gpus: int | None = None)
     counts = count(config, base.folder, processes=processes)
     seconds, told = unit_seconds(config, base, machine, counts, rows)
     tasks = outline(config, rows=rows, pictures=evaluated_pictures(config, rows))
-    disk, memory = disk_parts(config, counts, rows, tasks), needs(config, counts, processes=processes)
+    copy, memory = copy_of(config), needs(config, counts, processes=processes)
+    copied = {} if copy is None else {"copy of the data": copy.missing_bytes or 0}
+    disk = {**copied, **disk_parts(config, counts, rows, tasks)}
     recomputed = _recomputed(config, base, counts, processes) if _large(memory, machine) else {}
     root = Path(config.run.root).absolute()
     free = shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
     return Forecast(
         config=config, base=base, machine=machine, rows=rows, counts=counts,
         lines=tuple(_line(config, machine, task, seconds, processes) for task in tasks),
-        disk=disk, free_bytes=free, memory=tuple(memory), told=told,
+        disk=disk, copy=copy, free_bytes=free, memory=tuple(memory), told=told,
         warnings=tuple(_warnings(config, machine, memory, recomputed, disk_bytes=sum(disk.values()), free_bytes=free)),
     )  # fmt: skip
 
@@ -245,6 +250,8 @@ def _warnings(
         yield f"the disk lacks {size_text(disk_bytes - free_bytes)}; set run.root to another one"
     if machine.count > 1 and config.execution.executor == "local":
         yield f"pictures are drawn on 1 of {machine.count} devices; set execution.executor=workers"
+    if config.safety.checker != DIFFUSERS and (config.safety.real, config.safety.generated) != ("off", "off"):
+        yield f"nobody knows what {config.safety.checker} takes; its time and memory come on top"
     if machine.kind == "cpu" and config.execution.device == "cuda":
         yield "no GPU here; name what the run is for: --gpu a100 --gpus 8"
 

@@ -97,6 +97,7 @@ def test_disk_is_told_by_what_it_holds(planned: Forecast) -> None:
     assert planned.disk["samples"] == 1_354_780 * 2 * latent  # mean and log-variance: they go through the VAE
     assert planned.disk["real latents"] == 851_293 * 2 * latent
     assert planned.disk["training states"] == 3 * 2 * 3 * 4 * 859_520_964
+    assert planned.disk["copy of the data"] == pytest.approx(142.9e9, rel=1e-3)  # winners alone
     lacks = any("the disk lacks" in warning for warning in planned.warnings)
     assert lacks == (sum(planned.disk.values()) > planned.free_bytes)
 
@@ -120,6 +121,24 @@ def test_pictures_on_one_of_many_cards_are_minded() -> None:
     sampled, trained = (next(line for line in found.lines if line.task.kind == kind) for kind in ("sample", "train"))
     assert sampled.seconds == sampled.device_seconds
     assert trained.device_seconds == pytest.approx(4 * trained.seconds)
+
+
+def test_a_checker_that_nobody_knows_is_minded(tmp_path: Path) -> None:
+    own = "safety.checker=tests.checkers:bright"
+    told = "nobody knows what tests.checkers:bright takes; its time and memory come on top"
+    for overrides, minded in (([own], False), ([own, "safety.real=flag"], True), (["safety.real=flag"], False)):
+        config = load_config("miniature", overrides=[f"run.root={tmp_path}", *overrides])
+        assert (told in forecast(config, gpu="h200").warnings) is minded
+
+
+def test_an_optimizer_that_is_not_here_is_not_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spin.diffusion.optimizers.installed", lambda package: "not installed")
+    config = load_config("miniature", overrides=["train.optimizer=adamw_8bit"])
+    machine = Machine("this machine's CPU", 8 * GIB, 1, "cpu", None)
+    told = unit_seconds(config, Base("x", packaged_pipeline_path(), None), machine, COUNTS, Rows(None, None, None, ""))[
+        1
+    ]
+    assert told.startswith("operations counted, for adamw_8bit is not here; ")
 
 
 def test_the_miniature_is_probed_here(tmp_path: Path) -> None:
