@@ -12,7 +12,7 @@ import psutil
 
 from flows.entering import refuse_misfits
 from flows.forecast_copy import Copy, copy_of
-from flows.forecast_counts import Counts, count, count_trainings, seconds_by_probe, seconds_by_speed
+from flows.forecast_counts import Counts, count, count_trainings, seconds_by_probe, seconds_by_speed, tried_by_speed
 from flows.forecast_rows import evaluated_pictures, rows_of
 from flows.forecast_space import MICRO_BATCH, Need, disk_parts, needs, size_text
 from flows.forecast_work import evaluated_by, sampled_by, trained_by
@@ -163,12 +163,11 @@ def unit_seconds(
         speed = machine.gpu.speed
         return seconds_by_speed(config, counts, rows, speed), f"operations counted; {speed.told}; {share}"
     speed = matmul_speed(machine.kind, threads=config.execution.threads)
-    by_speed = seconds_by_speed(config, counts, rows, speed)
-    why = _why_not_probed(config, base, by_speed)
+    why = _why_not_probed(config, base, tried_by_speed(config, counts, speed))
     if why is None:
         rates = measured(config, base.folder, machine.kind)
         return seconds_by_probe(config, counts, rows, rates), f"{machine.name}, probed with one batch of each kind"
-    return by_speed, f"operations counted, for {why}; {speed.told}; {share}"
+    return seconds_by_speed(config, counts, rows, speed), f"operations counted, for {why}; {speed.told}; {share}"
 
 
 def measured(
@@ -195,13 +194,13 @@ def measured(
     )
 
 
-def _why_not_probed(config: Config, base: Base, by_speed: Mapping[Unit, float]) -> str | None:
+def _why_not_probed(config: Config, base: Base, tried: Mapping[Unit, float]) -> str | None:
     """Why work of each kind is not tried here; None where it is."""
     if base.architecture is not None:
         return "the model is not here"
     if not has_optimizer(config.train.optimizer):
         return f"{config.train.optimizer} is not here"
-    return None if _probe_seconds(config, by_speed) < _LONGEST_PROBE else "a probe would take long"
+    return None if _probe_seconds(config, tried) < _LONGEST_PROBE else "a probe would take long"
 
 
 def _probe_seconds(config: Config, seconds: Mapping[Unit, float]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -91,36 +92,54 @@ def _count_checker(config: Config, folder: Path) -> Looking | None:
 
 def seconds_by_speed(config: Config, counts: Counts, rows: Rows, speed: Speed) -> dict[Unit, float]:
     """Of one unit of each kind of work on one device that is so fast."""
-    dtype, checked = config.execution.dtype, _checked(config, counts)
 
-    def forward(flops: Flops, precision: str) -> float:
-        return speed.seconds(flops, dtype=precision, share=DRAWING_SHARE)
+    def seconds(flops: Flops, dtype: str) -> float:
+        return speed.seconds(flops, dtype=dtype, share=DRAWING_SHARE)
 
-    def drawn(found: Drawing) -> float:
-        return forward(found.denoised, dtype) + forward(found.vae, found.vae_dtype) + forward(checked, "float32")
+    return _with_looks(config, counts, rows, tried_by_speed(config, counts, speed), seconds)
+
+
+def seconds_by_probe(config: Config, counts: Counts, rows: Rows, rates: Rates) -> dict[Unit, float]:
+    """The same as it was measured here; what a probe does not try goes by the rate that drawing reaches."""
+    a_flop = rates.evaluated_image / (counts.evaluated.denoised + counts.evaluated.vae).total
+    tried: dict[Unit, float] = {
+        "sampled": rates.sampled_image, "evaluated": rates.evaluated_image, "sft": rates.sft_image, "pair": rates.pair,
+    }  # fmt: skip
+    return _with_looks(config, counts, rows, tried, lambda flops, _: flops.total * a_flop)
+
+
+def tried_by_speed(config: Config, counts: Counts, speed: Speed) -> dict[Unit, float]:
+    """Seconds by operations of what a probe tries: drawing and training, without those that look at pictures."""
+    dtype = config.execution.dtype
+
+    def drawn(found: Drawing | None) -> float:
+        if found is None:
+            return 0.0
+        denoised, vae = (found.denoised, dtype), (found.vae, found.vae_dtype)
+        return sum(speed.seconds(flops, dtype=own, share=DRAWING_SHARE) for flops, own in (denoised, vae))
 
     def learned(found: Learning | None) -> float:
         return 0.0 if found is None else speed.seconds(found.flops, dtype=dtype, share=TRAINING_SHARE)
 
     return {
-        "prepared": forward(_prepared(config, counts, rows), "float32"),
-        "sampled": 0.0 if counts.sampled is None else drawn(counts.sampled),
-        "sft": learned(counts.sft),
+        "sampled": drawn(counts.sampled), "evaluated": drawn(counts.evaluated), "sft": learned(counts.sft),
         "pair": learned(counts.train),
-        "evaluated": drawn(counts.evaluated) + forward(_judged(config), config.evaluation.scorer_dtype),
-    }
+    }  # fmt: skip
 
 
-def seconds_by_probe(config: Config, counts: Counts, rows: Rows, rates: Rates) -> dict[Unit, float]:
-    """The same as it was measured here; what was not drawn goes by the rate that drawing reaches."""
-    a_flop = rates.evaluated_image / (counts.evaluated.denoised + counts.evaluated.vae).total
-    checked = _checked(config, counts).total * a_flop
+def _with_looks(
+    config: Config, counts: Counts, rows: Rows, tried: Mapping[Unit, float], seconds: Callable[[Flops, str], float]
+) -> dict[Unit, float]:
+    """Preparing, judges and a safety checker added, by the seconds of forward passes in a precision."""
+    checker = None if config.safety.generated == "off" else counts.checker
+    checked = 0.0 if checker is None else seconds(checker.flops, "float32")
+    published = judges_of(config.model_dump()) == "published"
+    judged = seconds(_JUDGES, config.evaluation.scorer_dtype) if published else 0.0
     return {
-        "prepared": _prepared(config, counts, rows).total * a_flop,
-        "sampled": rates.sampled_image + checked,
-        "sft": rates.sft_image,
-        "pair": rates.pair,
-        "evaluated": rates.evaluated_image + checked + _judged(config).total * a_flop,
+        **tried,
+        "prepared": seconds(_prepared(config, counts, rows), "float32"),
+        "sampled": tried["sampled"] + checked,
+        "evaluated": tried["evaluated"] + checked + judged,
     }
 
 
@@ -131,12 +150,3 @@ def _prepared(config: Config, counts: Counts, rows: Rows) -> Flops:
     looks = looked_at_pictures(config, rows) / encoded if counts.checker is not None and encoded else 0.0
     checked = Flops() if counts.checker is None else counts.checker.flops * looks
     return counts.passes.encoded + counts.passes.prompt * captions + checked
-
-
-def _checked(config: Config, counts: Counts) -> Flops:
-    """By a safety checker, of a picture that a model drew."""
-    return Flops() if counts.checker is None or config.safety.generated == "off" else counts.checker.flops
-
-
-def _judged(config: Config) -> Flops:
-    return _JUDGES if judges_of(config.model_dump()) == "published" else Flops()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from flows.forecast import (
     unit_seconds,
 )
 from spin.core.config import Config, load_config
+from spin.core.counted import Flops, Looking
 from spin.core.errors import ConfigError
 from spin.core.outline import Rows
 from spin.diffusion.architectures.known import packaged_architecture
@@ -161,6 +163,16 @@ def test_a_full_size_model_is_never_probed_for_hours(tmp_path: Path) -> None:
     assert known is not None
     told = unit_seconds(config, Base(SD15, known.path, known), machine, COUNTS, rows)[1]
     assert told.startswith("operations counted, for the model is not here; ")
+
+
+def test_who_looks_at_pictures_makes_no_probe_longer() -> None:
+    overrides = ["safety.generated=flag", "evaluation.judges=published", "execution.device=cpu"]
+    config, base = load_config("miniature", overrides=overrides), Base("x", packaged_pipeline_path(), None)
+    machine, checker = Machine("a CPU", 8 * GIB, 1, "cpu", None), Looking(Flops(matrix=1e15), 1, 1)
+    counts = replace(COUNTS, checker=checker)
+    seconds, told = unit_seconds(config, base, machine, counts, Rows(None, None, None, ""))
+    assert told == "a CPU, probed with one batch of each kind"
+    assert seconds["evaluated"] > seconds["sft"] > 0
 
 
 def test_a_model_that_nobody_knows_is_refused_with_those_that_are(offline: None) -> None:
