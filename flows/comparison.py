@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from flows.asking import Asked
 from flows.entering import check_run, check_sources, locked, only_one
 from flows.forecast import measured
+from flows.forecast_work import evaluated_by, sampled_by
 from flows.requests import Requests, ask_once
 from flows.spin_diffusion import prepare_run
 from spin.core.benchmarks import HELD_OUT
@@ -182,9 +183,10 @@ def rates_of(source: Source, folder: ComparisonFolder, config: Config, base: Pat
 
 def measured_rates(config: Config, base: Path) -> Rates:
     """Device time of a pair and of an image sampled in 20 steps, in supervised images, from a batch of each."""
-    unguided = {"sampling_guidance": 1.0, "sampling_steps": 20, "sampling_scheduler": "dpmsolver++"}
-    unasked = {"evaluation_guidance": 1.0, "evaluation_steps": 1, "evaluation_scheduler": "dpmsolver++"}
-    found = measured(config, base, find_device(config.execution.device), **unguided, **unasked)
+    sampled = replace(sampled_by(config), guided=False, steps=20, scheduler="dpmsolver++")
+    unasked = replace(evaluated_by(config), guided=False, steps=1, scheduler="dpmsolver++")
+    device = find_device(config.execution.device)
+    found = measured(config, base, device, sampled=sampled, evaluated=unasked)
     image = found.sft_image
     return Rates(pair=round(found.pair / image, 3), sampled_image=round(found.sampled_image / image, 3))
 

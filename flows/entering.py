@@ -23,10 +23,10 @@ from spin.core.record import open_record, read_record
 from spin.diffusion.families.facts import picture_size
 from spin.diffusion.families.fitting import refuse_misfit
 from spin.diffusion.families.registry import check_model
+from spin.diffusion.optimizers import require_optimizer
 from spin.miniature.world import IMAGE_SIZE
 from spin.prepare.base import local_base
 from spin.train.batches import solve_batch
-from spin.train.optimizers import require_optimizer
 
 _SMALLEST_FREE_BYTES: Final = 200 * 2**20  # the miniature's demo writes about 100 MB
 

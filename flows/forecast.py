@@ -6,26 +6,31 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import psutil
 
 from flows.entering import refuse_misfits
-from flows.forecast_counts import Counts, count, count_trainings, seconds_by_probe, seconds_by_speed
+from flows.forecast_copy import Copy, copy_of
+from flows.forecast_counts import Counts, count, count_trainings, seconds_by_probe, seconds_by_speed, tried_by_speed
 from flows.forecast_rows import evaluated_pictures, rows_of
 from flows.forecast_space import MICRO_BATCH, Need, disk_parts, needs, size_text
+from flows.forecast_work import evaluated_by, sampled_by, trained_by
 from flows.requests import Requests
 from spin.core.config import Config
 from spin.core.errors import ConfigError
 from spin.core.gpus import DRAWING_SHARE, TRAINING_SHARE, Gpu, named_gpu
 from spin.core.outline import Rows, Task, Unit, outline
+from spin.core.safety import DIFFUSERS
 from spin.diffusion.architectures.known import KNOWN, Architecture, packaged_architecture
 from spin.diffusion.families.registry import check_model
+from spin.diffusion.optimizers import has_optimizer
 from spin.prepare.base import local_base
 from tasks.devices import visible_gpus
 from tasks.launching import card_memory
 
 if TYPE_CHECKING:
+    from spin.core.counted import Drawn
     from spin.diffusion.probe import Rates
 
 _LONGEST_PROBE: Final = 120.0  # seconds that `plan` may spend on measuring
@@ -70,6 +75,7 @@ class Forecast:
     counts: Counts
     lines: tuple[Line, ...]
     disk: Mapping[str, int]
+    copy: Copy | None  # of the data, where it lies elsewhere
     free_bytes: int
     memory: tuple[Need, ...]
     told: str  # how the times came about
@@ -95,14 +101,16 @@ def forecast(config: Config, *, gpu: str | None = None, gpus: int | None = None)
     counts = count(config, base.folder, processes=processes)
     seconds, told = unit_seconds(config, base, machine, counts, rows)
     tasks = outline(config, rows=rows, pictures=evaluated_pictures(config, rows))
-    disk, memory = disk_parts(config, counts, rows, tasks), needs(config, counts, processes=processes)
+    copy, memory = copy_of(config), needs(config, counts, processes=processes)
+    copied = {} if copy is None else {"copy of the data": copy.missing_bytes or 0}
+    disk = {**copied, **disk_parts(config, counts, rows, tasks)}
     recomputed = _recomputed(config, base, counts, processes) if _large(memory, machine) else {}
     root = Path(config.run.root).absolute()
     free = shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
     return Forecast(
         config=config, base=base, machine=machine, rows=rows, counts=counts,
         lines=tuple(_line(config, machine, task, seconds, processes) for task in tasks),
-        disk=disk, free_bytes=free, memory=tuple(memory), told=told,
+        disk=disk, copy=copy, free_bytes=free, memory=tuple(memory), told=told,
         warnings=tuple(_warnings(config, machine, memory, recomputed, disk_bytes=sum(disk.values()), free_bytes=free)),
     )  # fmt: skip
 
@@ -155,52 +163,55 @@ def unit_seconds(
         speed = machine.gpu.speed
         return seconds_by_speed(config, counts, rows, speed), f"operations counted; {speed.told}; {share}"
     speed = matmul_speed(machine.kind, threads=config.execution.threads)
-    by_speed = seconds_by_speed(config, counts, rows, speed)
-    if base.architecture is None and _probe_seconds(config, by_speed) < _LONGEST_PROBE:
+    why = _why_not_probed(config, base, tried_by_speed(config, counts, speed))
+    if why is None:
         rates = measured(config, base.folder, machine.kind)
-        return seconds_by_probe(counts, rows, rates), f"{machine.name}, probed with one batch of each kind"
-    why = "the model is not here" if base.architecture is not None else "a probe would take long"
-    return by_speed, f"operations counted, for {why}; {speed.told}; {share}"
+        return seconds_by_probe(config, counts, rows, rates), f"{machine.name}, probed with one batch of each kind"
+    return seconds_by_speed(config, counts, rows, speed), f"operations counted, for {why}; {speed.told}; {share}"
 
 
-def measured(config: Config, base: Path, device: str, **drawing: Any) -> Rates:
+def measured(
+    config: Config, base: Path, device: str, *, sampled: Drawn | None = None, evaluated: Drawn | None = None
+) -> Rates:
     """One batch of each kind of work, as the config has it.
 
     Args:
-        drawing: how pictures are drawn where the config is not asked, as `spin.diffusion.probe.measure` calls it.
+        sampled, evaluated: how pictures are drawn, where the config is not asked.
     """
     from spin.diffusion.probe import measure  # torch: only this command and runs pay for it
 
-    asked = {
-        "sampling_guidance": config.sampling.guidance_scale,
-        "sampling_steps": config.sampling.num_inference_steps,
-        "sampling_scheduler": config.sampling.scheduler,
-        "evaluation_guidance": config.evaluation.guidance_scale,
-        "evaluation_steps": config.evaluation.num_inference_steps,
-        "evaluation_scheduler": config.evaluation.scheduler,
-        "roundtrip": config.sampling.loser_source == "roundtrip",
-    }
     return measure(
         base,
-        **{**asked, **drawing},
-        sampling_batch=config.sampling.batch_size,
+        sampled=sampled or sampled_by(config),
+        evaluated=evaluated or evaluated_by(config),
+        sft=trained_by(config, config.sft, 1),
+        pair=trained_by(config, config.train, 1),
         sft_batch=config.sft.batch_size,
         pair_batch=config.train.batch_size,
-        micro_batch=min(config.train.micro_batch_size, config.train.batch_size),
+        optimizer=config.train.optimizer,
         device=device,
-        dtype=config.execution.dtype,
         threads=config.execution.threads,
     )
+
+
+def _why_not_probed(config: Config, base: Base, tried: Mapping[Unit, float]) -> str | None:
+    """Why work of each kind is not tried here; None where it is."""
+    if base.architecture is not None:
+        return "the model is not here"
+    if not has_optimizer(config.train.optimizer):
+        return f"{config.train.optimizer} is not here"
+    return None if _probe_seconds(config, tried) < _LONGEST_PROBE else "a probe would take long"
 
 
 def _probe_seconds(config: Config, seconds: Mapping[Unit, float]) -> float:
     """What a probe would take, by operations."""
     from spin.diffusion.probe import CALLS, MOST_PASSES
 
-    drawn = config.sampling.batch_size * (seconds["sampled"] + seconds["evaluated"])
+    sampled = config.sampling.batch_size * seconds["sampled"]
+    evaluated = config.evaluation.batch_size * seconds["evaluated"]
     micro = config.train.micro_batch_size * MOST_PASSES
     learned = min(config.train.batch_size, micro) * seconds["pair"] + min(config.sft.batch_size, micro) * seconds["sft"]
-    return CALLS * (drawn + learned)
+    return CALLS * (sampled + evaluated + learned)
 
 
 def _line(config: Config, machine: Machine, task: Task, seconds: Mapping[Unit, float], processes: int) -> Line:
@@ -238,6 +249,8 @@ def _warnings(
         yield f"the disk lacks {size_text(disk_bytes - free_bytes)}; set run.root to another one"
     if machine.count > 1 and config.execution.executor == "local":
         yield f"pictures are drawn on 1 of {machine.count} devices; set execution.executor=workers"
+    if config.safety.checker != DIFFUSERS and (config.safety.real, config.safety.generated) != ("off", "off"):
+        yield f"nobody knows what {config.safety.checker} takes; its time and memory come on top"
     if machine.kind == "cpu" and config.execution.device == "cuda":
         yield "no GPU here; name what the run is for: --gpu a100 --gpus 8"
 

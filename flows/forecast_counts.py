@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from flows.forecast_work import evaluated_by, sampled_by, trained_by
 from spin.core.config import Config
 from spin.core.config_rules import judges_of
-from spin.core.config_training import SftConfig, TrainConfig
-from spin.core.counted import Drawing, Flops, Learning, Passes, Sizes
+from spin.core.counted import Drawing, Flops, Learning, Looking, Passes, Sizes
 from spin.core.gpus import DRAWING_SHARE, TRAINING_SHARE, Speed
-from spin.core.outline import Rows, Unit
+from spin.core.outline import Rows, Unit, encoded_pictures, looked_at_pictures
+from spin.core.safety import DIFFUSERS
+from spin.prepare.base import local_folder
 
 if TYPE_CHECKING:
-    from spin.diffusion.counting import Drawn, Trained
     from spin.diffusion.probe import Rates
 
 _JUDGES: Final = Flops(matrix=1.0e12)  # the four published ones, of a picture: 0.97 to 1.06 TFLOP by its size
@@ -31,6 +33,7 @@ class Counts:
     sampled: Drawing | None
     evaluated: Drawing
     preparing_bytes: int  # at the most while data is encoded
+    checker: Looking | None = None  # diffusers', where one looks; of a user's own nothing is known
 
 
 def count(config: Config, folder: Path, *, processes: int) -> Counts:
@@ -57,11 +60,12 @@ def count(config: Config, folder: Path, *, processes: int) -> Counts:
         passes=passes,
         sft=sft,
         train=train,
-        sampled=count_drawing(skeleton, _sampled(config), passes) if samples else None,
-        evaluated=count_drawing(skeleton, _evaluated(config), passes),
+        sampled=count_drawing(skeleton, sampled_by(config), passes) if samples else None,
+        evaluated=count_drawing(skeleton, evaluated_by(config), passes),
         preparing_bytes=count_preparing(
             skeleton, pictures=picture_batch(skeleton.picture_size), prompts=TEXT_BATCH
         ),
+        checker=_count_checker(config, folder),
     )  # fmt: skip
 
 
@@ -72,91 +76,77 @@ def count_trainings(config: Config, folder: Path, *, processes: int) -> tuple[Le
 
     skeleton, sft, train = Skeleton.of(folder), config.sft, config.train
     return (
-        count_learning(skeleton, _trained(config, sft, processes)) if sft.steps else None,
-        count_learning(skeleton, _trained(config, train, processes)) if config.iterations else None,
+        count_learning(skeleton, trained_by(config, sft, processes)) if sft.steps else None,
+        count_learning(skeleton, trained_by(config, train, processes)) if config.iterations else None,
     )
 
 
-def micro_batch(config: Config, section: SftConfig | TrainConfig, processes: int) -> int:
-    """Images or pairs in one pass of one process."""
-    return min(config.train.micro_batch_size, max(section.batch_size // processes, 1))
+def _count_checker(config: Config, folder: Path) -> Looking | None:
+    from spin.diffusion.counting import count_looking  # torch: only `plan` pays for it here
 
-
-def own_opponent(train: TrainConfig, iterations: int) -> bool:
-    """Whether the opponent is a network of its own, not the policy with its adapter off."""
-    return train.lora_rank is None or (train.opponent != "previous" and iterations > 1)
+    asked = config.safety
+    if (asked.real, asked.generated) == ("off", "off") or asked.checker != DIFFUSERS:
+        return None
+    return count_looking(folder if asked.model is None else local_folder(asked.model))
 
 
 def seconds_by_speed(config: Config, counts: Counts, rows: Rows, speed: Speed) -> dict[Unit, float]:
     """Of one unit of each kind of work on one device that is so fast."""
-    dtype, judged = config.execution.dtype, _JUDGES if judges_of(config.model_dump()) == "published" else Flops()
 
-    def looked(flops: Flops, precision: str) -> float:
-        return speed.seconds(flops, dtype=precision, share=DRAWING_SHARE)
+    def seconds(flops: Flops, dtype: str) -> float:
+        return speed.seconds(flops, dtype=dtype, share=DRAWING_SHARE)
+
+    return _with_looks(config, counts, rows, tried_by_speed(config, counts, speed), seconds)
+
+
+def seconds_by_probe(config: Config, counts: Counts, rows: Rows, rates: Rates) -> dict[Unit, float]:
+    """The same as it was measured here; what a probe does not try goes by the rate that drawing reaches."""
+    a_flop = rates.evaluated_image / (counts.evaluated.denoised + counts.evaluated.vae).total
+    tried: dict[Unit, float] = {
+        "sampled": rates.sampled_image, "evaluated": rates.evaluated_image, "sft": rates.sft_image, "pair": rates.pair,
+    }  # fmt: skip
+    return _with_looks(config, counts, rows, tried, lambda flops, _: flops.total * a_flop)
+
+
+def tried_by_speed(config: Config, counts: Counts, speed: Speed) -> dict[Unit, float]:
+    """Seconds by operations of what a probe tries: drawing and training, without those that look at pictures."""
+    dtype = config.execution.dtype
 
     def drawn(found: Drawing | None) -> float:
-        return 0.0 if found is None else looked(found.denoised, dtype) + looked(found.vae, found.vae_dtype)
+        if found is None:
+            return 0.0
+        denoised, vae = (found.denoised, dtype), (found.vae, found.vae_dtype)
+        return sum(speed.seconds(flops, dtype=own, share=DRAWING_SHARE) for flops, own in (denoised, vae))
 
     def learned(found: Learning | None) -> float:
         return 0.0 if found is None else speed.seconds(found.flops, dtype=dtype, share=TRAINING_SHARE)
 
     return {
-        "prepared": looked(_prepared(counts, rows), "float32"),
-        "sampled": drawn(counts.sampled),
-        "sft": learned(counts.sft),
+        "sampled": drawn(counts.sampled), "evaluated": drawn(counts.evaluated), "sft": learned(counts.sft),
         "pair": learned(counts.train),
-        "evaluated": drawn(counts.evaluated) + looked(judged, config.evaluation.scorer_dtype),
-    }
-
-
-def seconds_by_probe(counts: Counts, rows: Rows, rates: Rates) -> dict[Unit, float]:
-    """The same as it was measured here; encoding by the rate that a supervised step reaches."""
-    a_flop = rates.sft_image / (3 * counts.passes.denoised.total)
-    return {
-        "prepared": _prepared(counts, rows).total * a_flop, "sampled": rates.sampled_image, "sft": rates.sft_image,
-        "pair": rates.pair, "evaluated": rates.evaluated_image,
     }  # fmt: skip
 
 
-def _prepared(counts: Counts, rows: Rows) -> Flops:
-    """Of one picture, and its share of a caption."""
-    captions = rows.prompts / rows.all if rows.prompts and rows.all else 1.0
-    return counts.passes.encoded + counts.passes.prompt * captions
+def _with_looks(
+    config: Config, counts: Counts, rows: Rows, tried: Mapping[Unit, float], seconds: Callable[[Flops, str], float]
+) -> dict[Unit, float]:
+    """Preparing, judges and a safety checker added, by the seconds of forward passes in a precision."""
+    checker = None if config.safety.generated == "off" else counts.checker
+    checked = 0.0 if checker is None else seconds(checker.flops, "float32")
+    published = judges_of(config.model_dump()) == "published"
+    judged = seconds(_JUDGES, config.evaluation.scorer_dtype) if published else 0.0
+    return {
+        **tried,
+        "prepared": seconds(_prepared(config, counts, rows), "float32"),
+        "sampled": tried["sampled"] + checked,
+        "evaluated": tried["evaluated"] + checked + judged,
+    }
 
 
-def _trained(config: Config, section: SftConfig | TrainConfig, processes: int) -> Trained:
-    from spin.diffusion.counting import Trained
-
-    train, pairs = config.train, isinstance(section, TrainConfig)
-    return Trained(
-        images=micro_batch(config, section, processes),
-        pairs=pairs,
-        own_opponent=pairs and own_opponent(train, config.iterations),
-        timesteps=train.timesteps_per_pair if pairs else 1,
-        lora_rank=section.lora_rank,
-        lora_layers=section.lora_layers,
-        recompute=train.gradient_checkpointing,
-        dtype=config.execution.dtype,
-    )
-
-
-def _sampled(config: Config) -> Drawn:
-    from spin.diffusion.counting import Drawn
-
-    sampling = config.sampling
-    back = sampling.loser_source == "roundtrip"
-    return Drawn(
-        batch=sampling.batch_size, guided=sampling.guidance_scale > 1, steps=sampling.num_inference_steps,
-        scheduler=sampling.scheduler, decoded=back or sampling.store_images, encoded=back,
-        dtype=config.execution.dtype,
-    )  # fmt: skip
-
-
-def _evaluated(config: Config) -> Drawn:
-    from spin.diffusion.counting import Drawn
-
-    evaluation = config.evaluation
-    return Drawn(
-        batch=evaluation.batch_size, guided=evaluation.guidance_scale > 1, steps=evaluation.num_inference_steps,
-        scheduler=evaluation.scheduler, decoded=True, encoded=False, dtype=config.execution.dtype,
-    )  # fmt: skip
+def _prepared(config: Config, counts: Counts, rows: Rows) -> Flops:
+    """Of one picture that is encoded, and its share of the captions and of a checker's looks."""
+    encoded = encoded_pictures(config, rows)
+    captions = rows.prompts / encoded if rows.prompts and encoded else 1.0
+    looks = looked_at_pictures(config, rows) / encoded if counts.checker is not None and encoded else 0.0
+    checked = Flops() if counts.checker is None else counts.checker.flops * looks
+    return counts.passes.encoded + counts.passes.prompt * captions + checked

@@ -19,14 +19,16 @@ _FILE_OF_PROMPTS: Final = 256  # prompts of a file that nobody has read yet
 
 
 @dataclass(frozen=True)
-class _Stated:
+class Stated:
+    """What the authors of a data set say of its train split."""
+
     rows: int
     prompts: int
     source: str
 
 
 # SPIN's own paper gives costs for about 0.92 million images; the data set's rows without ties are fewer.
-_STATED: Final = {"pickapic": _Stated(851_293, 58_960, "Pick-a-Pic v2 without ties, as arXiv 2311.12908 counts it")}
+STATED: Final = {"pickapic": Stated(851_293, 58_960, "Pick-a-Pic v2 without ties, as arXiv 2311.12908 counts it")}
 
 
 def rows_of(requests: Requests) -> Rows:
@@ -40,14 +42,15 @@ def rows_of(requests: Requests) -> Rows:
         whole, held = len(split_attributes("train")), sum(len(split_attributes(s)) for s in ("validation", "test"))
         train = min(data.rows or whole, whole)
         return Rows(train, train + held, train + held, "the embedded world")
-    stated = _STATED.get(data.source)
+    stated = STATED.get(data.source)
     if stated is None:
         told = "data.rows" if data.rows else "an image is counted for each reading, data.rows may say more"
         with_held_out = None if data.rows is None else round(data.rows / (1 - data.held_out_share))
         return Rows(data.rows, with_held_out, None, f"not prepared yet; {told}")
     held = round(stated.rows * data.held_out_share)
     train = min(data.rows or stated.rows, stated.rows - held)
-    return Rows(train, train + held, min(stated.prompts, train + held), f"not prepared yet; {stated.source}")
+    told = f"not prepared yet; {stated.source}"
+    return Rows(train, train + held, min(stated.prompts, train + held), told, source=stated.rows)
 
 
 def evaluated_pictures(config: Config, rows: Rows) -> int:

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from flows.forecast_counts import Counts, micro_batch, own_opponent
+from flows.forecast_counts import Counts
+from flows.forecast_work import micro_batch, own_opponent
 from spin.core.config import Config
 from spin.core.config_rules import judges_of
 from spin.core.config_training import SftConfig, TrainConfig
 from spin.core.counted import Learning
-from spin.core.outline import Rows, Task
+from spin.core.outline import Rows, Task, encoded_pictures
+from spin.core.safety import LOOKED_AT_ONCE
 
 MICRO_BATCH: Final = "train.micro_batch_size"
 
@@ -48,16 +50,14 @@ def disk_parts(config: Config, counts: Counts, rows: Rows, tasks: Sequence[Task]
     latent, sizes, train = _FLOAT * counts.sizes.latent, counts.sizes, config.train
     count = {unit: sum(task.count for task in tasks if task.unit == unit) for unit in ("sampled", "evaluated")}
     png = round(_PNG_BYTES * sizes.picture**2)
-    flips = 2 if train.flip else 1
     kept = 2 if config.sampling.loser_source == "roundtrip" else 1  # mean and log-variance
     kept += config.sampling.num_inference_steps if train.trajectory == "reverse" else 0
-    kept *= flips
-    losers = (rows.train or 0) if train.losers == "labelled" and config.iterations else 0
+    kept *= 1 + train.flip
     models = config.iterations + (config.sft.steps > 0)
     averages = max(config.iterations - 1, 0) if train.opponent == "average" else 0
     frozen = sizes.vae_weights + sizes.text_weights
     return {
-        "real latents": flips * 2 * latent * ((rows.all or 0) + losers),
+        "real latents": 2 * latent * (encoded_pictures(config, rows) or 0),
         "text": _FLOAT * sizes.prompt * (rows.prompts or 0),
         "held-out pictures": png * ((rows.all or 0) - (rows.train or 0)),
         "samples": count["sampled"] * (latent * kept + png * config.sampling.store_images),
@@ -69,7 +69,7 @@ def disk_parts(config: Config, counts: Counts, rows: Rows, tasks: Sequence[Task]
 
 def needs(config: Config, counts: Counts, *, processes: int) -> list[Need]:
     """Of every kind of work that the run does."""
-    found = [_preparing(counts)]
+    found = [_preparing(config, counts)]
     if counts.sft is not None:
         found.append(_training(config, counts, config.sft, counts.sft, processes))
     if counts.sampled is not None:
@@ -86,8 +86,10 @@ def size_text(size_bytes: float) -> str:
     return f"{size_bytes / 2**30:,.1f} GiB" if size_bytes < 100 * 2**30 else f"{size_bytes / 2**30:,.0f} GiB"
 
 
-def _preparing(counts: Counts) -> Need:
-    return Need("prepare", {"text encoders, or VAE and pictures": counts.preparing_bytes}, "", 0, 0)
+def _preparing(config: Config, counts: Counts) -> Need:
+    checker, look = _looking(counts, config.safety.real, pictures=1)  # each as it is judged, before any is encoded
+    parts = {"text encoders, or VAE and pictures": max(counts.preparing_bytes, look), "safety checker": checker}
+    return Need("prepare", parts, "", 0, 0)
 
 
 def _training(
@@ -117,28 +119,39 @@ def _divided(parts: Mapping[str, int], sharding: str, processes: int) -> dict[st
 def _sampling(config: Config, counts: Counts) -> Need:
     assert counts.sampled is not None
     sampling, size = config.sampling, _BYTES[config.execution.dtype]
+    checker, look = _looking(counts, config.safety.generated, pictures=sampling.batch_size)
+    alive = max(counts.sampled.batch_bytes, look)  # a batch is drawn, then looked at
     parts = {
         "weights": size * counts.sizes.weights,
         "VAE": counts.sampled.vae_bytes,
-        "activations": counts.sampled.batch_bytes,
+        "safety checker": checker,
+        "activations": alive,
     }
-    each = counts.sampled.batch_bytes // sampling.batch_size
+    each = alive // sampling.batch_size
     return Need(f"sample, {sampling.batch_size} at once", parts, "sampling.batch_size", sampling.batch_size, each)
 
 
 def _evaluating(config: Config, counts: Counts) -> Need:
     evaluation, size = config.evaluation, _BYTES[config.execution.dtype]
+    checker, look = _looking(counts, config.safety.generated, pictures=LOOKED_AT_ONCE)
     judges = _JUDGES_BYTES * _BYTES[evaluation.scorer_dtype] // _FLOAT
     parts = {
         "weights": size * counts.sizes.weights,
         "VAE": counts.evaluated.vae_bytes,
         "text encoders": _FLOAT * counts.sizes.text_weights,
         "judges": judges * (judges_of(config.model_dump()) == "published"),
-        "activations": counts.evaluated.batch_bytes,
+        "safety checker": checker,
+        "activations": max(counts.evaluated.batch_bytes, look),
     }
     each = counts.evaluated.batch_bytes // evaluation.batch_size
     name = f"evaluate, {evaluation.batch_size} at once"
     return Need(name, parts, "evaluation.batch_size", evaluation.batch_size, each)
+
+
+def _looking(counts: Counts, mode: str, *, pictures: int) -> tuple[int, int]:
+    """Bytes of a safety checker, which stays loaded, and of its pass through so many pictures; 0 where none looks."""
+    found = counts.checker
+    return (0, 0) if found is None or mode == "off" else (found.weight_bytes, pictures * found.picture_bytes)
 
 
 def _state_bytes(config: Config, counts: Counts) -> Iterator[int]:

@@ -69,7 +69,8 @@ def _disk(found: Forecast) -> str:
         words.append(
             f"text comes on top, {size_text(4000 * found.counts.sizes.prompt)} for a thousand different captions"
         )
-    return f"{size_text(sum(parts.values()))} of {size_text(found.free_bytes)} free: {', '.join(words)}"
+    text = f"{size_text(sum(parts.values()))} of {size_text(found.free_bytes)} free: {', '.join(words)}"
+    return text if found.copy is None else f"{text}; {found.copy.told}"
 
 
 def _memory(found: Forecast) -> Table:

@@ -1,8 +1,10 @@
-"""What a model's architecture says of the work with it: operations and bytes, counted, not measured."""
+"""What a run's work is, and what a model's architecture says of it: operations and bytes, counted, not measured."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from spin.core.config_training import LoraLayers
 
 
 @dataclass(frozen=True)
@@ -70,3 +72,44 @@ class Drawing:
     vae_dtype: str
     batch_bytes: int  # what is alive at once, besides weights
     vae_bytes: int  # weights of the VAE as it is loaded; 0 where it is not
+
+
+@dataclass(frozen=True)
+class Looking:
+    """A safety checker at work, in float32."""
+
+    flops: Flops  # of one picture
+    weight_bytes: int
+    picture_bytes: int  # what is alive at once for each picture of a batch, besides weights
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a stage trains, as far as it decides work and memory."""
+
+    images: int  # or pairs, in one pass
+    pairs: bool  # held against an opponent
+    own_opponent: bool  # which is a network of its own, not the policy with its adapter off
+    timesteps: int  # at which a pass reads each pair
+    lora_rank: int | None
+    lora_layers: LoraLayers
+    recompute: bool  # gradient checkpointing
+    dtype: str
+
+    @property
+    def latents(self) -> int:
+        """That the network is asked of at once for one image or pair."""
+        return (2 if self.pairs else 1) * self.timesteps
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """How pictures are drawn, as far as it decides work and memory."""
+
+    batch: int
+    guided: bool
+    steps: int
+    scheduler: str
+    decoded: bool
+    encodings: int  # after decoding; with mirrored pictures 2
+    dtype: str

@@ -39,6 +39,24 @@ class Rows:
     all: int | None  # with those held out
     prompts: int | None  # different captions of all rows
     told: str  # where these numbers come from, for people
+    source: int | None = None  # good rows of the source, where more are known than are used
+
+
+def encoded_pictures(config: Config, rows: Rows) -> int | None:
+    """Real pictures that go through the VAE: winners, labelled losers, and the train split's mirrored ones."""
+    if rows.all is None:
+        return None
+    train = rows.train or 0
+    losers = train if config.train.losers == "labelled" and config.iterations > 0 else 0
+    return rows.all + losers + (train + losers) * config.train.flip
+
+
+def looked_at_pictures(config: Config, rows: Rows) -> int:
+    """Real pictures that a safety checker sees: every one of the source, with its loser where the data has one."""
+    if config.safety.real == "off" or rows.all is None:
+        return 0
+    losers = config.data.pairs or config.data.loser_column is not None
+    return max(rows.source or 0, rows.all) * (1 + losers)
 
 
 def outline(config: Config, *, rows: Rows, pictures: int) -> list[Task]:
@@ -51,10 +69,7 @@ def outline(config: Config, *, rows: Rows, pictures: int) -> list[Task]:
 
 
 def _tasks(config: Config, rows: Rows, pictures: int) -> Iterator[Task]:
-    labelled = config.train.losers == "labelled" and config.iterations > 0
-    count = None if rows.all is None else rows.all + labelled * (rows.train or 0)
-    named = "the data's pictures" if count is None else f"{count:,} pictures"
-    yield Task("data", "prepare", "", f"{named} and their captions, encoded once", "prepared", count or 0)
+    yield _prepared(config, rows)
     last = "data prepare"
     if set(benchmarks_of(config)) & set(HELD_OUT):
         yield Task("data", "evaluate", last, "held-out pictures judged as they are")
@@ -67,6 +82,12 @@ def _tasks(config: Config, rows: Rows, pictures: int) -> Iterator[Task]:
     for number in range(1, config.iterations + 1):
         last = yield from _iteration(config, number, last, rows, pictures)
     yield Task("run", "report", last, "tables, plots, pages")
+
+
+def _prepared(config: Config, rows: Rows) -> Task:
+    count, mirrored = encoded_pictures(config, rows), ", train pictures also mirrored" * config.train.flip
+    named = "the data's pictures" if count is None else f"{count:,} pictures"
+    return Task("data", "prepare", "", f"{named} and their captions, encoded once{mirrored}", "prepared", count or 0)
 
 
 def _iteration(config: Config, number: int, last: str, rows: Rows, pictures: int) -> Generator[Task, None, str]:

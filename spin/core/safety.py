@@ -35,6 +35,7 @@ Function = TypeVar("Function", bound=Judge)
 
 DIFFUSERS: Final = "diffusers"
 PARTS: Final = ("safety_checker", "feature_extractor")  # folders of diffusers' checker in a model's
+LOOKED_AT_ONCE: Final = 16  # drawn pictures of one size, where they are judged
 _MARK: Final = "spin_safety_checker"
 _KEY: Final = "safety.checker"
 

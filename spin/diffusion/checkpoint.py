@@ -54,15 +54,23 @@ def denoiser_without_weights(folder: Path) -> Any:
     return without_weights(getattr(diffusers, family.denoiser_class), folder, family.denoiser)
 
 
-def load_vae(folder: Path, *, device: str, dtype: str = "float32") -> AutoencoderKL:
-    """The autoencoder, in the precision that it bears."""
-    return _load(AutoencoderKL, folder, "vae", device, vae_dtype(folder, dtype))
+def load_vae(folder: Path, *, device: str, dtype: str = "float32", encodes: bool = False) -> AutoencoderKL:
+    """The autoencoder, in the precision that it bears.
+
+    Args:
+        encodes: losers that a model draws, which stand beside real pictures.
+    """
+    return _load(AutoencoderKL, folder, "vae", device, vae_dtype(folder, dtype, encodes=encodes))
 
 
-def vae_dtype(folder: Path, dtype: str) -> str:
-    """float32 in the place of float16 where the config says that the VAE overflows in it (SDXL's); else the same."""
+def vae_dtype(folder: Path, dtype: str, *, encodes: bool) -> str:
+    """The precision of the VAE in a run of `dtype`: the same, but for two reasons.
+
+    Real pictures are encoded in float32: losers that are encoded in another precision could be told by its trace.
+    And where the config says that it overflows in float16 (SDXL's), it is float32.
+    """
     forced = dtype == "float16" and AutoencoderKL.load_config(folder, subfolder="vae").get("force_upcast", True)
-    return "float32" if forced else dtype
+    return "float32" if forced or encodes else dtype
 
 
 def latent_scaling(folder: Path) -> tuple[float, float]:

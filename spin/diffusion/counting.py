@@ -5,55 +5,23 @@ from __future__ import annotations
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from spin.core.counted import Drawing, Flops, Learning, Passes, Sizes
+from spin.core.counted import Drawing, Drawn, Flops, Learning, Looking, Passes, Sizes, Trained
 from spin.diffusion.checkpoint import DTYPES, vae_dtype
 from spin.diffusion.denoiser import Denoiser
-from spin.diffusion.lora import Layers, WithoutAdapter, add_adapter
+from spin.diffusion.lora import WithoutAdapter, add_adapter
 from spin.diffusion.objectives import squared_error
 from spin.diffusion.skeleton import Skeleton, weights_of
 from spin.diffusion.solvers import load_solver
 from spin.diffusion.tally import AsOnGpu, Tally, gradients_standing, recompute_as_on_gpu
 
 _T5_TOKENS: Final = 256  # its positions are relative, and its config names no length
-
-
-@dataclass(frozen=True)
-class Trained:
-    """How a stage trains, as far as it decides work and memory."""
-
-    images: int  # or pairs, in one pass
-    pairs: bool  # held against an opponent
-    own_opponent: bool  # which is a network of its own, not the policy with its adapter off
-    timesteps: int  # at which a pass reads each pair
-    lora_rank: int | None
-    lora_layers: Layers
-    recompute: bool  # gradient checkpointing
-    dtype: str
-
-    @property
-    def latents(self) -> int:
-        """That the network is asked of at once for one image or pair."""
-        return (2 if self.pairs else 1) * self.timesteps
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """How pictures are drawn, as far as it decides work and memory."""
-
-    batch: int
-    guided: bool
-    steps: int
-    scheduler: str
-    decoded: bool
-    encoded: bool  # once more, after decoding
-    dtype: str
 
 
 def count_sizes(skeleton: Skeleton) -> Sizes:
@@ -111,18 +79,18 @@ def count_drawing(skeleton: Skeleton, drawn: Drawn, passes: Passes) -> Drawing:
     halves, dtype = 2 if drawn.guided else 1, DTYPES[drawn.dtype]
     network = nn.Module.to(skeleton.network(), dtype)
     alive = [_alive(network, lambda: _ask(skeleton, network, halves * drawn.batch, dtype=dtype))]
-    own = vae_dtype(skeleton.folder, drawn.dtype)
+    own = vae_dtype(skeleton.folder, drawn.dtype, encodes=drawn.encodings > 0)
     vae: Any = nn.Module.to(skeleton.autoencoder(), DTYPES[own])  # diffusers' own warns of nothing
     if drawn.decoded:
         alive.append(_alive(vae, lambda: vae.decode(skeleton.latents(drawn.batch, vae.dtype))))
-    if drawn.encoded:
+    if drawn.encodings:
         alive.append(_alive(vae, lambda: vae.encode(skeleton.pictures(drawn.batch, vae.dtype))))
     return Drawing(
         denoised=passes.denoised * (halves * len(solver.timesteps)),  # PNDM asks once more than it has steps
-        vae=passes.decoded * drawn.decoded + passes.encoded * drawn.encoded,
+        vae=passes.decoded * drawn.decoded + passes.encoded * drawn.encodings,
         vae_dtype=own,
         batch_bytes=max(alive),
-        vae_bytes=(drawn.decoded or drawn.encoded) * vae.dtype.itemsize * weights_of(vae),
+        vae_bytes=(drawn.decoded or drawn.encodings > 0) * vae.dtype.itemsize * weights_of(vae),
     )
 
 
@@ -133,6 +101,22 @@ def count_preparing(skeleton: Skeleton, *, pictures: int, prompts: int) -> int:
     reading = [_alive(encoder, partial(encoder, _tokens(encoder).expand(prompts, -1))) for encoder in encoders]
     looking = _alive(vae, lambda: vae.encode(skeleton.pictures(pictures)))
     return max(4 * weights_of(*encoders) + max(reading, default=0), 4 * weights_of(vae) + looking)
+
+
+@torch.no_grad()
+def count_looking(model: Path | None) -> Looking:
+    """diffusers' safety checker, a folder's or the published one: 0.16 TFLOP a picture, 1.2 GB of weights."""
+    from spin.diffusion.safety import checker_without_weights  # diffusers' pipelines, only where somebody looks
+
+    network = checker_without_weights(model)
+    side = network.config.vision_config.image_size
+    picture = torch.empty(1, 3, side, side, device="meta")
+
+    def look() -> Tensor:
+        seen: Tensor = network.visual_projection(network.vision_model(picture).pooler_output)
+        return seen
+
+    return Looking(_flops(look), 4 * weights_of(network), _alive(network, look))
 
 
 def _learn(skeleton: Skeleton, policy: Any, opponent: Any, trained: Trained) -> tuple[Flops, int]:

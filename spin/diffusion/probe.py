@@ -12,72 +12,64 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Tensor
 
+from spin.core.counted import Drawn, Trained
 from spin.core.gpus import Speed
 from spin.diffusion.checkpoint import DTYPES, load_denoiser, load_schedule, load_vae
 from spin.diffusion.conditioning import Conditioning
 from spin.diffusion.denoiser import Denoiser, denoising_errors
 from spin.diffusion.families.facts import facts_of
 from spin.diffusion.families.registry import family_of, read_configs
+from spin.diffusion.lora import WithoutAdapter
+from spin.diffusion.optimizers import make_optimizer
+from spin.diffusion.policy import Adapter, open_policy
 from spin.diffusion.sampler import decode_latents, encode_images, sample_latents
 from spin.diffusion.solvers import load_solver
 
 _ROUNDS: Final = 3
 MOST_PASSES: Final = 8  # of a step that is measured; the optimizer's own share of a step is below 1 % of so many
+_GUIDED: Final = 7.5  # any scale above 1 costs the same
 CALLS: Final = 1 + _ROUNDS  # of each kind of work: the first one warms up
 _SIDES: Final = {"cpu": 1024, "cuda": 8192}  # of the matrices that a device is measured with
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds for one unit of work, and bytes of what it leaves."""
+    """Seconds for one unit of work."""
 
-    sampled_image: float  # at the sampling guidance; latents only, or there and back through the VAE
-    evaluated_image: float  # with decoding, at the evaluation guidance
-    pair: float  # a SPIN training pair
+    sampled_image: float  # as the opponent draws: latents only, or there and back through the VAE
+    evaluated_image: float  # with decoding
+    pair: float  # a SPIN training pair, at one time step
     sft_image: float
-    latent_bytes: int
-    checkpoint_bytes: int  # what a new checkpoint adds to the disk
 
 
 def measure(
     base: Path,
     *,
-    sampling_guidance: float,
-    sampling_steps: int,
-    sampling_batch: int,
-    evaluation_guidance: float,
-    evaluation_steps: int,
-    sampling_scheduler: str = "dpmsolver++",
-    evaluation_scheduler: str = "dpmsolver++",
-    roundtrip: bool = False,
+    sampled: Drawn,
+    evaluated: Drawn,
+    sft: Trained,
+    pair: Trained,
     sft_batch: int,
     pair_batch: int,
-    micro_batch: int,
+    optimizer: str,
     device: str,
-    dtype: str = "float32",
     threads: int,
 ) -> Rates:
     """Run one batch of sampling and evaluation and one step of each training on the base model.
 
     Args:
-        roundtrip: whether sampled images go through the VAE and back.
-        sft_batch: images of a supervised step.
-        pair_batch, micro_batch: pairs of a SPIN step, and of one of the passes of both.
-        dtype: as the config's: sampling runs in it, training under its autocast.
+        sft_batch, pair_batch: images of a supervised step, pairs of a SPIN step.
+        optimizer: adamw or adamw_8bit, as the config names them.
     """
     torch.set_num_threads(threads)
-    drawing = partial(_drawing_seconds, base, batch=sampling_batch, device=device, dtype=dtype, threads=threads)
-    learning = partial(_learning_seconds, base, micro_batch=micro_batch, device=device, dtype=dtype, threads=threads)
-    shape = facts_of(base).latent_shape
+    drawing = partial(_drawing_seconds, base, device=device, threads=threads)
+    learning = partial(_learning_seconds, base, optimizer=optimizer, device=device, threads=threads)
     return Rates(
-        sampled_image=drawing(sampling_guidance, sampling_steps, sampling_scheduler, back=roundtrip),
-        evaluated_image=drawing(evaluation_guidance, evaluation_steps, evaluation_scheduler, decoded=True),
-        pair=learning(pair_batch, against_reference=True),
-        sft_image=learning(sft_batch, against_reference=False),
-        latent_bytes=4 * math.prod(shape),
-        checkpoint_bytes=4 * sum(p.numel() for p in load_denoiser(base, device=device).parameters()),
+        sampled_image=drawing(sampled),
+        evaluated_image=drawing(evaluated),
+        pair=learning(pair, pair_batch),
+        sft_image=learning(sft, sft_batch),
     )
 
 
@@ -96,56 +88,67 @@ def matmul_speed(device: str, *, threads: int) -> Speed:
     return Speed(name, half, tf32, single, "measured")
 
 
-def _drawing_seconds(
-    base: Path, guidance: float, steps: int, scheduler: str, *, batch: int, device: str, dtype: str, threads: int,
-    decoded: bool = False, back: bool = False,
-) -> float:  # fmt: skip
-    """Of one image of a batch; `back`: decoded and encoded again."""
+def _drawing_seconds(base: Path, drawn: Drawn, *, device: str, threads: int) -> float:
+    """Of one image of a batch."""
+    batch, dtype, back = drawn.batch, drawn.dtype, drawn.encodings > 0
     denoiser = Denoiser(load_denoiser(base, device=device, dtype=dtype), family_of(base))
-    vae = load_vae(base, device=device, dtype=dtype) if decoded or back else None
-    solver, given = load_solver(base, scheduler), _told(base, batch, device, dtype)
+    vae = load_vae(base, device=device, dtype=dtype, encodes=back) if drawn.decoded or back else None
+    solver, given = load_solver(base, drawn.scheduler), _told(base, batch, device, dtype)
 
     def draw() -> None:
         noise = torch.randn(batch, *facts_of(base).latent_shape, device=device).to(given.dtype)
         latents = sample_latents(
-            denoiser, solver, noise=noise, given=given, unconditional=given[:1], guidance_scale=guidance,
-            num_inference_steps=steps,
+            denoiser, solver, noise=noise, given=given, unconditional=given[:1],
+            guidance_scale=_GUIDED if drawn.guided else 1.0, num_inference_steps=drawn.steps,
         )  # fmt: skip
         if vae is not None:
             pictures = decode_latents(vae, latents)
-            if back:
+            for _ in range(drawn.encodings):
                 encode_images(vae, pictures)
 
     return _seconds(draw, device=device, threads=threads) / batch
 
 
-def _learning_seconds(
-    base: Path, batch: int, *, micro_batch: int, device: str, dtype: str, threads: int, against_reference: bool
-) -> float:
-    """Of one image, or of one pair, in a step of `batch`; of a very long step the first passes alone."""
-    network, schedule = load_denoiser(base, device=device).requires_grad_(True).train(), load_schedule(base, device)
-    denoiser, micro = Denoiser(network, family_of(base)), min(micro_batch, batch)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=0.0)
-    passes, images = min(math.ceil(batch / micro), MOST_PASSES), micro * (1 + against_reference)
-    shape, given = facts_of(base).latent_shape, _told(base, images, device, "float32")
-
-    def errors() -> Tensor:
-        latents = torch.randn(images, *shape, device=device)
-        steps = torch.randint(schedule.steps, (images,), device=device)
-        with _autocast(device, dtype):
-            return denoising_errors(denoiser, latents, torch.randn_like(latents), steps, given, schedule)
+def _learning_seconds(base: Path, trained: Trained, batch: int, *, optimizer: str, device: str, threads: int) -> float:
+    """Of one image, or of one pair at one time step, in a step of `batch`; of a very long step the first passes."""
+    adapter = None if trained.lora_rank is None else Adapter(trained.lora_rank, 1.0, trained.lora_layers, seed=0)
+    network = open_policy(base, device=device, recompute=trained.recompute, adapter=adapter)
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    update, learn_once = make_optimizer(weights, optimizer, lr=0.0), _pass(base, network, trained, device)
+    passes = min(math.ceil(batch / trained.images), MOST_PASSES)
 
     def learn() -> None:
         for _ in range(passes):
-            if against_reference:
-                with torch.no_grad():
-                    errors()
-            errors().mean().backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+            learn_once()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        update.step()
+        update.zero_grad()
 
-    return _seconds(learn, device=device, threads=threads) / (passes * micro)
+    return _seconds(learn, device=device, threads=threads) / (passes * trained.images)
+
+
+def _pass(base: Path, network: Any, trained: Trained, device: str) -> Callable[[], None]:
+    """One pass of training, forward and backward, at one time step of each image or pair.
+
+    An opponent of its own is as large as the policy: that one is asked in its place, and takes no memory more.
+    """
+    images = trained.images * (1 + trained.pairs)
+    shape, schedule = facts_of(base).latent_shape, load_schedule(base, device)
+    given, dtype = _told(base, images, device, "float32"), trained.dtype
+    policy = Denoiser(network, family_of(base))
+    opponent = policy if trained.lora_rank is None else Denoiser(WithoutAdapter(network), family_of(base))
+
+    def learn() -> None:
+        latents = torch.randn(images, *shape, device=device)
+        steps, noise = torch.randint(schedule.steps, (images,), device=device), torch.randn_like(latents)
+        with _autocast(device, dtype):
+            errors = denoising_errors(policy, latents, noise, steps, given, schedule)
+            if trained.pairs:
+                with torch.no_grad():
+                    denoising_errors(opponent, latents, noise, steps, given, schedule)
+        errors.mean().backward()
+
+    return learn
 
 
 def _told(base: Path, images: int, device: str, dtype: str) -> Conditioning:

@@ -7,19 +7,25 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from safetensors import SafetensorError
-from transformers import CLIPImageProcessor
+from transformers import CLIPConfig, CLIPImageProcessor
 
 from spin.core.errors import ArtifactError, ConfigError
-from spin.core.safety import DIFFUSERS, PARTS, Judge, Pixels, Safety, marked_function
+from spin.core.safety import DIFFUSERS, LOOKED_AT_ONCE, PARTS, Judge, Pixels, Safety, marked_function
 from spin.diffusion.pictures import decode_image
 
-_BATCH: Final = 16  # pictures of one size
+# The published one's: CLIP ViT-L/14 (its model card; safety_checker/config.json of SD-1.5 says the same).
+_VISION: Final = {
+    "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+    "image_size": 224, "patch_size": 14,
+}  # fmt: skip
+_PROJECTION: Final = 768
 
 
 @dataclass(frozen=True)
@@ -57,10 +63,23 @@ def load_checker(safety: Safety, *, device: str) -> Checker:
     return Checker(DIFFUSERS, _Concepts(network.to(device).eval(), processor, device))
 
 
+def checker_without_weights(model: Path | None) -> Any:
+    """diffusers' checker in its shapes alone.
+
+    Args:
+        model: folder that holds it; where there is none, the published one is taken.
+    """
+    here = model is not None and (model / PARTS[0]).is_dir()
+    known = CLIPConfig(vision_config=_VISION, projection_dim=_PROJECTION)
+    config = CLIPConfig.from_pretrained(model, subfolder=PARTS[0]) if here else known
+    with torch.device("meta"):
+        return StableDiffusionSafetyChecker(config).eval()
+
+
 def unsafe_pictures(pictures: Sequence[bytes], safety: Safety, device: str) -> list[bool]:
     """One answer for each encoded picture."""
     checker = resident_checker(safety, device)
-    batches = (pictures[start : start + _BATCH] for start in range(0, len(pictures), _BATCH))
+    batches = (pictures[start : start + LOOKED_AT_ONCE] for start in range(0, len(pictures), LOOKED_AT_ONCE))
     return [mark for batch in batches for mark in checker.unsafe(np.stack([decode_image(data) for data in batch]))]
 
 

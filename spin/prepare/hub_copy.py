@@ -25,6 +25,7 @@ from spin.core.plan import identity_hash
 from spin.core.progress import Progress
 from spin.core.rejecting import Rejected
 from spin.core.store import commit, is_whole, read_manifest
+from spin.prepare.copied import Copied
 from spin.prepare.foreign import told
 from spin.prepare.pickapic import HAS_LABEL, PICTURES, TRAIN, require_pickapic, winner_of
 
@@ -51,7 +52,7 @@ def copy_from_hub(dataset: str, *, root: RunsRoot, pairs: bool, progress: Progre
         pairs: both pictures of each row, not the winner alone.
     """
     repository, _, revision = dataset.partition("@")
-    wanted: dict[str, Any] = {"dataset": repository, "split": TRAIN, "pairs": pairs}
+    wanted = _wanted(repository, pairs=pairs)
     try:
         identity = {**wanted, "revision": _commit_of(repository, revision or None)}
     except DataError as error:
@@ -65,6 +66,22 @@ def copy_from_hub(dataset: str, *, root: RunsRoot, pairs: bool, progress: Progre
             rows = open_rows(repository, revision=identity["revision"])
         copy_parts(rows, folder, identity=identity, progress=progress)
     return folder.path
+
+
+def copied_from_hub(dataset: str, *, root: RunsRoot, pairs: bool) -> Copied | None:
+    """What stands of a copy, without the network: of several commits' the largest; None where there is none.
+
+    The files that are missing are taken to be as large as those that stand.
+    """
+    repository, _, revision = dataset.partition("@")
+    wanted = _wanted(repository, pairs=pairs) | ({"revision": revision} if _COMMIT.fullmatch(revision) else {})
+    found = []
+    for folder, identity in _begun(root, wanted):
+        count = int(identity["parts"])
+        parts = [part for part in map(read_manifest, map(folder.part, range(count))) if part is not None]
+        standing = sum(file.size_bytes for part in parts for file in part.files)
+        found.append(Copied(standing, round(standing * count / len(parts))))
+    return max(found, key=lambda copied: copied.standing_bytes, default=None)
 
 
 def open_rows(repository: str, *, revision: str | None = None) -> Any:
@@ -101,12 +118,22 @@ def _telling(repository: str) -> AbstractContextManager[None]:
     return told("cannot be opened on the hub", where=f"data.path: {repository}", fix=fix)
 
 
+def _wanted(repository: str, *, pairs: bool) -> dict[str, Any]:
+    """What a copy is made from, whatever the commit."""
+    return {"dataset": repository, "split": TRAIN, "pairs": pairs}
+
+
 def _only_copy(root: RunsRoot, wanted: Mapping[str, Any]) -> SourceFolder | None:
     """The whole copy of any commit; None where there is none, or several."""
-    firsts = ((folder, read_manifest(folder.part(0))) for folder in root.sources(NAME))
-    made = [(folder, first.identity) for folder, first in firsts if first and wanted.items() <= first.identity.items()]
+    made = _begun(root, wanted)
     whole = [folder for folder, identity in made if _is_whole(folder, {**wanted, "revision": identity["revision"]})]
     return whole[0] if len(whole) == 1 else None
+
+
+def _begun(root: RunsRoot, wanted: Mapping[str, Any]) -> list[tuple[SourceFolder, Mapping[str, Any]]]:
+    """Copies whose first part stands, with what that is made from."""
+    firsts = ((folder, read_manifest(folder.part(0))) for folder in root.sources(NAME))
+    return [(folder, first.identity) for folder, first in firsts if first and wanted.items() <= first.identity.items()]
 
 
 def _is_whole(folder: SourceFolder, identity: Mapping[str, Any]) -> bool:

@@ -24,6 +24,7 @@ from spin.core.layout import RunsRoot, SourceFolder
 from spin.core.places import is_chained, shown, without_secrets
 from spin.core.plan import identity_hash
 from spin.core.progress import Progress
+from spin.prepare.copied import Copied
 from spin.prepare.file_lists import expand_braces
 from spin.prepare.foreign import persistently, told
 from spin.prepare.sources import OwnSource
@@ -54,7 +55,7 @@ def copy_from_url(url: str, *, source: OwnSource, root: RunsRoot, progress: Prog
     where = shown(url)
     if is_chained(url):
         raise DataError("is a URL of a kind that is not opened", where=where, fix="name the files themselves")
-    folder = root.source(source, identity_hash("url", url, source))
+    folder = _folder(url, source, root)
     try:
         files, system = _listed(url, SUFFIXES[source], where)
     except DataError as error:
@@ -71,6 +72,21 @@ def copy_from_url(url: str, *, source: OwnSource, root: RunsRoot, progress: Prog
                 persistently(partial(_copy, system, file, draft, target))
         progress(number, len(files), "files copied")
     return folder.files
+
+
+def copied_from_url(url: str, *, source: OwnSource, root: RunsRoot) -> Copied | None:
+    """What stands of a copy, without the network, by the sizes that its place told last; None where there is none."""
+    folder = _folder(url, source, root)
+    listed = _listing(folder)
+    if not listed:
+        return None
+    sizes = [size for _, size in listed.values()]
+    standing = sum((folder.files / name).stat().st_size for name in listed if (folder.files / name).is_file())
+    return Copied(standing, None if None in sizes else sum(size or 0 for size in sizes))
+
+
+def _folder(url: str, source: OwnSource, root: RunsRoot) -> SourceFolder:
+    return root.source(source, identity_hash("url", url, source))
 
 
 def _listed(url: str, suffix: str, where: str) -> tuple[list[_File], Any]:

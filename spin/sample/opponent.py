@@ -70,9 +70,7 @@ class Opponent:
         network = CompiledNetwork(
             load_denoiser(request.opponent, device=request.device, dtype=request.dtype), enabled=request.compile
         )
-        # Real pictures are encoded in float32: losers of another precision could be told by its trace.
-        dtype = "float32" if request.loser_source == "roundtrip" else request.dtype
-        vae = load_vae(request.opponent, device=request.device, dtype=dtype) if _needs_vae(request) else None
+        vae = _load_vae(request) if _needs_vae(request) else None
         text = TextEmbeddings.read(request.text, device=request.device, dtype=request.dtype)
         denoiser = Denoiser(network, family_of(request.opponent))
         solver = load_solver(request.opponent, request.scheduler)
@@ -179,6 +177,11 @@ def _key(request: SampleRequest) -> tuple[object, ...]:
         request.scheduler, _needs_vae(request), request.safety, request.text,
         None if text is None else text.content_digest,
     )  # fmt: skip
+
+
+def _load_vae(request: SampleRequest) -> AutoencoderKL:
+    encodes = request.loser_source == "roundtrip"
+    return load_vae(request.opponent, device=request.device, dtype=request.dtype, encodes=encodes)
 
 
 def _needs_vae(request: SampleRequest) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 from torch import nn
+from torch.optim import Optimizer
 
 from spin.core.errors import ConfigError
 from spin.core.layout import StageFolder
@@ -20,11 +21,12 @@ from spin.core.plan import seed_of
 from spin.diffusion.checkpoint import load_denoiser, verify_checkpoint
 from spin.diffusion.denoiser import Denoiser
 from spin.diffusion.families.registry import family_of
-from spin.diffusion.lora import WithoutAdapter, add_adapter
+from spin.diffusion.lora import WithoutAdapter
+from spin.diffusion.optimizers import make_optimizer
+from spin.diffusion.policy import Adapter, open_policy
 from spin.train.identity import kept_weights
-from spin.train.optimizers import make_optimizer
 from spin.train.processes import Processes
-from spin.train.request import TrainRequest
+from spin.train.request import TrainingSettings, TrainRequest
 from spin.train.sharding import divide_network
 from spin.train.state import Tensors
 from spin.train.update import Update
@@ -60,7 +62,7 @@ def load_networks(request: TrainRequest, processes: Processes | None = None) -> 
     policy = ready(network)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     moments = request.sharding == "optimizer" and request.processes > 1
-    optimizer = make_optimizer(trained, request.settings, divided=moments)
+    optimizer = _optimizer(trained, request.settings, divided=moments)
     decay = request.settings.ema_decay
     average = None if decay is None else EMAModel(trained, decay=decay)
     opponent = None if request.settings.objective == "sft" else _opponent(request, policy, ready, processes.device)
@@ -83,17 +85,21 @@ def _ready(accelerator: Accelerator, network: nn.Module, *, device: str, divided
 
 def load_policy(request: TrainRequest, device: str) -> nn.Module:
     """The start, with what is to train of it: all weights, or an adapter."""
-    settings = request.settings
-    network = load_denoiser(request.start, device=device).requires_grad_(True).train()
-    if settings.gradient_checkpointing:
-        network.enable_gradient_checkpointing()
+    settings, adapter = request.settings, None
     if settings.lora_rank is not None:
-        add_adapter(
-            network, rank=settings.lora_rank, alpha=settings.lora_alpha, layers=settings.lora_layers,
-            attention=family_of(request.start).attention,
-            seed=seed_of("adapter", request.run_seed, StageFolder(request.stage).name),
-        )  # fmt: skip
+        seed = seed_of("adapter", request.run_seed, StageFolder(request.stage).name)
+        adapter = Adapter(settings.lora_rank, settings.lora_alpha, settings.lora_layers, seed)
+    network: nn.Module = open_policy(
+        request.start, device=device, recompute=settings.gradient_checkpointing, adapter=adapter
+    )
     return network
+
+
+def _optimizer(trained: Sequence[nn.Parameter], settings: TrainingSettings, *, divided: bool) -> Optimizer:
+    return make_optimizer(
+        trained, settings.optimizer, lr=settings.lr, betas=(settings.adam_beta1, settings.adam_beta2),
+        eps=settings.adam_epsilon, weight_decay=settings.weight_decay, divided=divided,
+    )  # fmt: skip
 
 
 def _opponent(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from spin.core.config import Config, load_config
-from spin.core.outline import Rows, Task, benchmarks_of, outline
+from spin.core.outline import Rows, Task, benchmarks_of, looked_at_pictures, outline
 
 PAPER_ROWS = Rows(train=920_000, all=929_293, prompts=None, told="")
 
@@ -62,6 +64,26 @@ def test_labelled_losers_are_encoded_in_place_of_sampling() -> None:
     assert counts(found, "sample") == counts(found, "plan") == []
     assert found[0].count == 929_293 + 920_000
     assert next(task for task in found if task.kind == "train").after == "base evaluate"
+
+
+def test_train_pictures_are_encoded_a_second_time_where_training_flips() -> None:
+    supervised = load_config("sft", overrides=["data.path=x", "train.flip=true"])
+    first = tasks(supervised)[0]
+    assert first.count == 929_293 + 920_000
+    assert first.work == "1,849,293 pictures and their captions, encoded once, train pictures also mirrored"
+    labelled = tasks(load_config("dpo", overrides=["data.path=x", "train.flip=true"]))[0]
+    assert labelled.count == 929_293 + 3 * 920_000
+
+
+def test_a_checker_sees_every_picture_of_the_source_once() -> None:
+    def looked_at(preset: str, *overrides: str, source: int | None = None) -> int:
+        config = load_config(preset, overrides=["data.path=x", *overrides])
+        return looked_at_pictures(config, replace(PAPER_ROWS, source=source))
+
+    assert looked_at("sd15-paper") == 0
+    assert looked_at("sd15-paper", "safety.real=flag", "train.flip=true", source=959_040) == 959_040
+    assert looked_at("dpo", "safety.real=drop") == 2 * 929_293  # winners and losers, held-out ones too
+    assert looked_at_pictures(paper("safety.real=flag"), Rows(None, None, None, "")) == 0
 
 
 def test_supervised_training_alone_ends_after_its_evaluation() -> None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from spin.core.counted import Drawing, Learning, Passes
+from spin.core.counted import Drawing, Drawn, Learning, Passes, Trained
 from spin.diffusion.architectures.known import packaged_architecture
 from spin.diffusion.counting import (
-    Drawn,
-    Trained,
     count_drawing,
     count_learning,
+    count_looking,
     count_passes,
     count_preparing,
     count_sizes,
@@ -24,13 +24,14 @@ from spin.diffusion.counting import (
 from spin.diffusion.denoiser import Denoiser
 from spin.diffusion.skeleton import Skeleton
 from spin.miniature.packaged import packaged_pipeline_path
+from tests.checkers import save_concept_checker
 
 SUPERVISED = Trained(
     images=8, pairs=False, own_opponent=False, timesteps=1, lora_rank=None, lora_layers="attention", recompute=False,
     dtype="float32",
 )  # fmt: skip
 SELF_PLAY = replace(SUPERVISED, pairs=True, own_opponent=True)
-GUIDED = Drawn(batch=2, guided=True, steps=20, scheduler="dpmsolver++", decoded=True, encoded=False, dtype="float32")
+GUIDED = Drawn(batch=2, guided=True, steps=20, scheduler="dpmsolver++", decoded=True, encodings=0, dtype="float32")
 TERA = 1e12
 SD15 = 859_520_964
 
@@ -98,7 +99,8 @@ def test_an_adapter_trains_few_weights_and_saves_the_work_of_most_gradients(sd15
         ({"decoded": False}, 32.1),
         ({"decoded": False, "guided": False}, 16.06),
         ({"scheduler": "pndm", "steps": 50}, 84.5),
-        ({"encoded": True}, 35.8),
+        ({"encodings": 1}, 35.8),
+        ({"encodings": 2}, 36.9),
     ],
 )
 def test_a_picture_costs_its_solvers_passes(
@@ -139,6 +141,10 @@ def test_decoding_decides_the_memory_of_drawing(sd15: Skeleton, passes: Passes) 
     half, brain = drawn(dtype="float16"), drawn(dtype="bfloat16")
     assert (half.vae_dtype, half.vae_bytes) == ("float32", 4 * 83_653_863)
     assert (brain.vae_dtype, brain.vae_bytes) == ("bfloat16", 2 * 83_653_863)
+    # what is encoded again stands beside real pictures, which are encoded in float32
+    back = drawn(dtype="bfloat16", encodings=1)
+    assert (back.vae_dtype, back.vae_bytes) == ("float32", 4 * 83_653_863)
+    assert back.batch_bytes > 1.5 * brain.batch_bytes
 
 
 def test_memory_of_drawing_grows_with_the_batch(small: Skeleton) -> None:
@@ -159,3 +165,14 @@ def test_preparing_holds_the_larger_of_text_and_pictures(small: Skeleton) -> Non
     assert many > few > 4 * count_sizes(small).vae_weights
     text = count_preparing(small, pictures=1, prompts=4096)
     assert text > 4 * count_sizes(small).text_weights
+
+
+def test_the_published_safety_checker_is_clips_large_vision_tower(tmp_path: Path) -> None:
+    published = count_looking(None)
+    assert published.flops.total / TERA == pytest.approx(0.162, rel=0.01)
+    assert published.weight_bytes == pytest.approx(1_215_981_830, rel=1e-3)  # its file on the hub
+    assert count_looking(tmp_path) == published  # a base model without one
+    save_concept_checker(tmp_path, threshold=0.0)
+    own = count_looking(tmp_path)
+    assert own.flops.total < 1e-3 * published.flops.total
+    assert own.weight_bytes < 1e-3 * published.weight_bytes

@@ -79,6 +79,6 @@ def test_evaluate_takes_only_settings_of_the_evaluation(played: Played, override
 
 def test_check_names_an_optimizer_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config("miniature", overrides=["train.optimizer=adamw_8bit"])
-    monkeypatch.setattr("spin.train.optimizers.installed", lambda package: "not installed")
+    monkeypatch.setattr("spin.diffusion.optimizers.installed", lambda package: "not installed")
     with pytest.raises(ConfigError, match=r"train\.optimizer: adamw_8bit needs bitsandbytes 0\.50"):
         check_training(config)

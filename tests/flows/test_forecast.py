@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from flows.forecast import (
     unit_seconds,
 )
 from spin.core.config import Config, load_config
+from spin.core.counted import Flops, Looking
 from spin.core.errors import ConfigError
 from spin.core.outline import Rows
 from spin.diffusion.architectures.known import packaged_architecture
@@ -97,6 +99,7 @@ def test_disk_is_told_by_what_it_holds(planned: Forecast) -> None:
     assert planned.disk["samples"] == 1_354_780 * 2 * latent  # mean and log-variance: they go through the VAE
     assert planned.disk["real latents"] == 851_293 * 2 * latent
     assert planned.disk["training states"] == 3 * 2 * 3 * 4 * 859_520_964
+    assert planned.disk["copy of the data"] == pytest.approx(142.9e9, rel=1e-3)  # winners alone
     lacks = any("the disk lacks" in warning for warning in planned.warnings)
     assert lacks == (sum(planned.disk.values()) > planned.free_bytes)
 
@@ -122,6 +125,24 @@ def test_pictures_on_one_of_many_cards_are_minded() -> None:
     assert trained.device_seconds == pytest.approx(4 * trained.seconds)
 
 
+def test_a_checker_that_nobody_knows_is_minded(tmp_path: Path) -> None:
+    own = "safety.checker=tests.checkers:bright"
+    told = "nobody knows what tests.checkers:bright takes; its time and memory come on top"
+    for overrides, minded in (([own], False), ([own, "safety.real=flag"], True), (["safety.real=flag"], False)):
+        config = load_config("miniature", overrides=[f"run.root={tmp_path}", *overrides])
+        assert (told in forecast(config, gpu="h200").warnings) is minded
+
+
+def test_an_optimizer_that_is_not_here_is_not_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spin.diffusion.optimizers.installed", lambda package: "not installed")
+    config = load_config("miniature", overrides=["train.optimizer=adamw_8bit"])
+    machine = Machine("this machine's CPU", 8 * GIB, 1, "cpu", None)
+    told = unit_seconds(config, Base("x", packaged_pipeline_path(), None), machine, COUNTS, Rows(None, None, None, ""))[
+        1
+    ]
+    assert told.startswith("operations counted, for adamw_8bit is not here; ")
+
+
 def test_the_miniature_is_probed_here(tmp_path: Path) -> None:
     found = forecast(load_config("miniature", overrides=[f"run.root={tmp_path}", "execution.device=cpu"]))
     assert found.told == "this machine's CPU, probed with one batch of each kind"
@@ -142,6 +163,16 @@ def test_a_full_size_model_is_never_probed_for_hours(tmp_path: Path) -> None:
     assert known is not None
     told = unit_seconds(config, Base(SD15, known.path, known), machine, COUNTS, rows)[1]
     assert told.startswith("operations counted, for the model is not here; ")
+
+
+def test_who_looks_at_pictures_makes_no_probe_longer() -> None:
+    overrides = ["safety.generated=flag", "evaluation.judges=published", "execution.device=cpu"]
+    config, base = load_config("miniature", overrides=overrides), Base("x", packaged_pipeline_path(), None)
+    machine, checker = Machine("a CPU", 8 * GIB, 1, "cpu", None), Looking(Flops(matrix=1e15), 1, 1)
+    counts = replace(COUNTS, checker=checker)
+    seconds, told = unit_seconds(config, base, machine, counts, Rows(None, None, None, ""))
+    assert told == "a CPU, probed with one batch of each kind"
+    assert seconds["evaluated"] > seconds["sft"] > 0
 
 
 def test_a_model_that_nobody_knows_is_refused_with_those_that_are(offline: None) -> None:

@@ -70,3 +70,6 @@ def test_pick_a_pic_is_as_large_as_its_authors_state(tmp_path: Path) -> None:
     found = rows_of(Requests(config.model_copy(update={"data": data}), "cpu"))
     assert (found.all, found.train, found.prompts) == (851_293, 851_293 - 8513, 58_960)
     assert "2311.12908" in found.told
+    few = data.model_copy(update={"rows": 1000})
+    some = rows_of(Requests(config.model_copy(update={"data": few}), "cpu"))
+    assert (some.train, some.source) == (1000, 851_293)  # a checker looks at all of them

@@ -9,7 +9,7 @@ import pytest
 
 from flows.forecast_space import Need, disk_parts, needs, size_text
 from spin.core.config import Config, load_config
-from spin.core.counted import Learning
+from spin.core.counted import Learning, Looking
 from spin.core.outline import Rows, Task
 from tests.flows.counted import COUNTS
 
@@ -61,7 +61,10 @@ def test_what_is_kept_more_than_once(override: str, part: str, times: int) -> No
 def test_both_flips_of_both_sides_are_kept() -> None:
     roundtrip = disk("sampling.loser_source=roundtrip")
     both = disk("sampling.loser_source=roundtrip", "train.flip=true")
-    assert (both["real latents"], both["samples"]) == (2 * roundtrip["real latents"], 2 * roundtrip["samples"])
+    assert both["samples"] == 2 * roundtrip["samples"]
+    assert both["real latents"] == roundtrip["real latents"] * 180 // 100  # held-out ones are never mirrored
+    labelled = disk("train.losers=labelled", "train.flip=true")
+    assert labelled["real latents"] == roundtrip["real latents"] * (100 + 3 * 80) // 100
 
 
 def test_labelled_losers_are_cached_beside_the_winners() -> None:
@@ -135,6 +138,18 @@ def test_judges_are_resident_where_they_are_the_published_ones() -> None:
     assert need("evaluate").parts["judges"] == 0
     published = need("evaluate", "evaluation.judges=published", "evaluation.scorer_dtype=bfloat16")
     assert published.parts["judges"] == 5_700_000_000
+
+
+def test_a_checker_stays_loaded_and_looks_at_what_was_drawn_before() -> None:
+    checker = Looking(COUNTS.passes.denoised, weight_bytes=500, picture_bytes=7)
+    flag = ("safety.generated=flag", "safety.real=flag", "sampling.batch_size=100")
+    sampled, plain = need("sample", *flag, checker=checker).parts, need("sample", "sampling.batch_size=100").parts
+    assert (plain["safety checker"], plain["activations"]) == (0, 640)
+    assert (sampled["safety checker"], sampled["activations"]) == (500, 700)  # the larger of the two
+    evaluated = need("evaluate", *flag, checker=checker).parts
+    assert (evaluated["safety checker"], evaluated["activations"]) == (500, 640)
+    assert need("prepare", *flag, checker=checker).total == 77 + 500
+    assert need("prepare", "safety.generated=flag", checker=checker).total == 77
 
 
 def test_a_smaller_batch_that_fits_is_found() -> None:

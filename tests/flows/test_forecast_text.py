@@ -14,6 +14,7 @@ from rich.console import Console
 
 from flows import forecast_text
 from flows.forecast import Base, Forecast, Line, Machine, forecast
+from flows.forecast_copy import Copy
 from flows.forecast_space import Need
 from flows.forecast_text import print_forecast, time_text
 from spin.core.config import load_config
@@ -36,6 +37,7 @@ FOUND = Forecast(
         Line(Task("iteration-01", "sample", "iteration-01 plan", "384 images in 3 shards", "sampled", 384), 3e4, 2.4e5),
     ),
     disk={"samples": 3 * GIB, "text": 0},
+    copy=None,
     free_bytes=16 * GIB,
     memory=(Need("train, 8 pairs a pass", {"weights": 6 * GIB, "average": 0}, "train.micro_batch_size", 8, 1),),
     told="guessed",
@@ -70,6 +72,11 @@ def test_disk_and_memory_are_told_with_what_is_free(printed) -> None:
     lines = squeezed(printed(FOUND))
     assert "disk | 3.0 GiB of 16.0 GiB free: samples 3.0 GiB" in lines
     assert "train, 8 pairs a pass | weights 6.0 GiB | 6.0 GiB | 2.0 GiB, 25%" in lines
+
+
+def test_what_is_known_of_a_copy_is_told(printed) -> None:
+    lines = squeezed(printed(replace(FOUND, copy=Copy(None, "a copy comes on top"))))
+    assert "disk | 3.0 GiB of 16.0 GiB free: samples 3.0 GiB; a copy comes on top" in lines
 
 
 def test_what_does_not_fit_lacks_something(printed) -> None:

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from spin.core.errors import DataError
-from spin.core.layout import SourceFolder
+from spin.core.layout import RunsRoot, SourceFolder, manifest_path
 from spin.core.store import is_intact, read_manifest
-from spin.prepare.hub_copy import copy_parts, open_rows
+from spin.prepare.copied import Copied
+from spin.prepare.hub_copy import copied_from_hub, copy_parts, open_rows
 from spin.prepare.pickapic import open_pickapic
 from tests.hub_server import COMMIT, Hub, serving
 from tests.pickapic import LEFT, RIGHT, TIE, row, write_pickapic
@@ -106,6 +107,22 @@ def test_parts_that_stand_are_kept_and_damaged_ones_made_again(dataset: Path, tm
     after = [folder.part(number).stat().st_mtime_ns for number in range(3)]
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
     assert folder.part(1).read_bytes() == content
+
+
+def test_what_stands_of_a_copy_is_told_without_the_network(dataset: Path, tmp_path: Path) -> None:
+    def stands(name: str = NAME, *, pairs: bool = False) -> Copied | None:
+        return copied_from_hub(name, root=RunsRoot(tmp_path), pairs=pairs)
+
+    assert stands() is None
+    folder = RunsRoot(tmp_path).source("pickapic", "0123456789abcdef")
+    copy_parts(open_rows(str(dataset)), folder, identity=IDENTITY, progress=lambda *_: None)
+    sizes = [folder.part(number).stat().st_size for number in range(3)]
+    assert stands() == stands(f"{NAME}@main") == stands(f"{NAME}@{COMMIT}") == Copied(sum(sizes), sum(sizes))
+    assert stands(pairs=True) is stands("other/name") is stands(f"{NAME}@{'0' * 40}") is None
+    manifest_path(folder.part(2)).unlink()
+    found = stands()
+    assert found == Copied(sizes[0] + sizes[1], round((sizes[0] + sizes[1]) * 3 / 2))
+    assert found.missing_bytes == pytest.approx(sizes[2], rel=0.2)
 
 
 def test_another_kind_of_data_set_is_refused(tmp_path: Path) -> None:

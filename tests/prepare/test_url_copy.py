@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +15,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 from spin.core.errors import DataError
 from spin.core.layout import RunsRoot
 from spin.prepare import foreign
+from spin.prepare.copied import Copied
 from spin.prepare.request import PrepareRequest
 from spin.prepare.room import run
 from spin.prepare.sources import OwnSource
-from spin.prepare.url_copy import copy_from_url
+from spin.prepare.url_copy import copied_from_url, copy_from_url
 from tests.digits import export_digits, export_digits_table
 from tests.pickapic import row, write_pickapic
 from tests.prepare.test_web_dataset import pack, with_txt
@@ -175,6 +177,27 @@ def test_where_the_place_cannot_be_asked_a_whole_copy_serves(
     (copied / "part-0.tar").unlink()
     with pytest.raises(DataError, match="Connection refused"):
         copy("place://all", tmp_path)
+
+
+def test_what_stands_of_a_copy_is_told_without_the_network(tmp_path: Path, place: Place) -> None:
+    def stands() -> Copied | None:
+        return copied_from_url("place://all", source="webdataset", root=RunsRoot(tmp_path / "runs"))
+
+    assert stands() is None
+    local = tars(tmp_path)
+    fill(place, local, "/all")
+    copied = copy("place://all", tmp_path)
+    Place.closed = True
+    sizes = [(local / f"part-{number}.tar").stat().st_size for number in range(3)]
+    assert stands() == Copied(sum(sizes), sum(sizes))
+    (copied / "part-1.tar").unlink()
+    found = stands()
+    assert found == Copied(sizes[0] + sizes[2], sum(sizes))
+    assert found.missing_bytes == sizes[1]
+    listing = copied.parent / "listing.json"
+    known = json.loads(listing.read_text())
+    listing.write_text(json.dumps({**known, "part-1.tar": [known["part-1.tar"][0], None]}))
+    assert stands() == Copied(sizes[0] + sizes[2], None)  # a server that tells no sizes
 
 
 def test_no_secret_of_a_url_is_shown(tmp_path: Path, place: Place) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from spin.core.errors import SamplingError
 from spin.core.layout import StageFolder
 from spin.core.planning import read_shard_rows
 from spin.diffusion.checkpoint import load_denoiser, load_vae, model_digest, write_checkpoint
+from spin.sample.opponent import Opponent
 from spin.sample.room import run
 from tests.world import World
 
@@ -88,3 +90,10 @@ def test_less_precision_has_more_as_a_way_out(world: World, tmp_path: Path, brok
     stage = world.stage(tmp_path / "stage")
     with pytest.raises(SamplingError, match=r"; set execution\.dtype to float32$"):
         run(world.sample_request(stage, **broken("network"), dtype="bfloat16"))
+
+
+def test_only_pictures_that_are_encoded_again_need_float32(world: World, tmp_path: Path) -> None:
+    stage = world.stage(tmp_path / "stage")
+    asked = partial(world.sample_request, stage, dtype="bfloat16", store_images=True)
+    found = [Opponent.load(asked(loser_source=source)).vae for source in ("latents", "roundtrip")]
+    assert [vae is not None and vae.dtype for vae in found] == [torch.bfloat16, torch.float32]

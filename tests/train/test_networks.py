@@ -5,6 +5,7 @@ from __future__ import annotations
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from spin.core.layout import StageFolder
+from spin.core.schema import read_table
 from spin.diffusion.conditioning import Conditioning
 from spin.diffusion.families.facts import facts_of
 from spin.diffusion.families.registry import family_of, read_configs
 from spin.train.networks import load_networks
 from spin.train.request import TrainRequest
+from spin.train.room import run
 from tests.families import teach
 from tests.world import SETTINGS
 
+MakeRequest = Callable[..., TrainRequest]
+EIGHT_BITS = {"optimizer": "adamw_8bit"}
+needs_library = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
 ADAPTER: dict[str, Any] = {"lora_rank": 2, "lora_alpha": 4.0, "lora_layers": "all"}
 
 
@@ -66,3 +73,36 @@ def test_gradient_checkpointing_keeps_less_and_gives_the_same_gradient(
         torch.testing.assert_close(recomputed[1][name], gradient, atol=1e-6, rtol=1e-6)
     assert max(gradient.abs().max() for gradient in kept_all[1].values()) > 1e-3
     assert recomputed[2] < 0.6 * kept_all[2]
+
+
+def test_every_setting_of_the_optimizer_is_in_its_place(folder_of: Callable[[str], Path]) -> None:
+    values = {"lr": 0.1, "adam_beta1": 0.5, "adam_beta2": 0.75, "adam_epsilon": 1e-3, "weight_decay": 0.25}
+    (group,) = load_networks(request_of(folder_of("sd-v"), **values)).update.optimizer.param_groups
+    assert (group["lr"], group["betas"], group["eps"], group["weight_decay"]) == (0.1, (0.5, 0.75), 1e-3, 0.25)
+
+
+@needs_library
+def test_training_with_eight_bits_follows_the_whole_one_and_resumes_to_the_same_bytes(
+    make_request: MakeRequest,
+) -> None:
+    settings = {"steps": 6, "state_every_steps": 2, "lr": 1e-4, "warmup_steps": 0}
+    results = {
+        name: make_request(name, settings={**settings, **more}) for name, more in (("plain", {}), ("bits", EIGHT_BITS))
+    }
+    digest = {name: run(request).digest for name, request in results.items()}
+    plain, bits = (
+        read_table(StageFolder(request.stage).training_log)["loss"].to_pylist() for request in results.values()
+    )
+    assert bits == pytest.approx(plain, rel=0.05)
+    assert bits != plain
+
+    def stop(done: int, total: int, note: str = "") -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    broken = make_request("broken", settings={**settings, **EIGHT_BITS})
+    with pytest.raises(KeyboardInterrupt):
+        run(broken, progress=stop)
+    resumed = run(broken)
+    assert (resumed.steps, resumed.digest) == (2, digest["bits"])
+    assert type(load_networks(broken).update.optimizer).__name__ == "AdamW8bit"

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spin.core.environment import installed
 from spin.core.errors import ConfigError
-from spin.train.request import TrainingSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,10 +18,15 @@ if TYPE_CHECKING:
 _BITSANDBYTES: Final = (0, 50)  # the first whose 8-bit optimizers also work on a CPU
 
 
+def has_optimizer(name: str) -> bool:
+    """Whether the library of an optimizer is here."""
+    return name != "adamw_8bit" or _numbers(installed("bitsandbytes")) >= _BITSANDBYTES
+
+
 def require_optimizer(name: str) -> None:
     """ConfigError where an optimizer's library is missing or too old."""
-    found = installed("bitsandbytes")
-    if name == "adamw_8bit" and _numbers(found) < _BITSANDBYTES:
+    if not has_optimizer(name):
+        found = installed("bitsandbytes")
         wanted = ".".join(map(str, _BITSANDBYTES))
         raise ConfigError(
             f"adamw_8bit needs bitsandbytes {wanted} or newer, which is {found}", where="train.optimizer",
@@ -30,18 +34,25 @@ def require_optimizer(name: str) -> None:
         )  # fmt: skip
 
 
-def make_optimizer(trained: Sequence[nn.Parameter], settings: TrainingSettings, *, divided: bool = False) -> Optimizer:
+def make_optimizer(
+    trained: Sequence[nn.Parameter],
+    name: str,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+    divided: bool = False,
+) -> Optimizer:
     """AdamW over what trains: torch's, or with both moments in 8 bits (arXiv 2110.02861), 2 bytes a weight for 8.
 
     Args:
+        name: adamw or adamw_8bit, as the config names them.
         divided: whether the processes divide the moments by whole weights, each stepping its own.
     """
-    values: dict[str, Any] = {
-        "lr": settings.lr, "betas": (settings.adam_beta1, settings.adam_beta2), "eps": settings.adam_epsilon,
-        "weight_decay": settings.weight_decay,
-    }  # fmt: skip
-    if settings.optimizer == "adamw_8bit":
-        require_optimizer(settings.optimizer)
+    values: dict[str, Any] = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+    if name == "adamw_8bit":
+        require_optimizer(name)
         from bitsandbytes.optim import AdamW8bit
 
         optimizer: Optimizer = AdamW8bit(trained, **values)

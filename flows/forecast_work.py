@@ -1,0 +1,53 @@
+"""From the config to its kinds of work, as they are counted and probed."""
+
+from __future__ import annotations
+
+from spin.core.config import Config
+from spin.core.config_training import SftConfig, TrainConfig
+from spin.core.counted import Drawn, Trained
+
+
+def micro_batch(config: Config, section: SftConfig | TrainConfig, processes: int) -> int:
+    """Images or pairs in one pass of one process."""
+    return min(config.train.micro_batch_size, max(section.batch_size // processes, 1))
+
+
+def own_opponent(train: TrainConfig, iterations: int) -> bool:
+    """Whether the opponent is a network of its own, not the policy with its adapter off."""
+    return train.lora_rank is None or (train.opponent != "previous" and iterations > 1)
+
+
+def trained_by(config: Config, section: SftConfig | TrainConfig, processes: int) -> Trained:
+    """How a section trains, in each of its processes."""
+    train, pairs = config.train, isinstance(section, TrainConfig)
+    return Trained(
+        images=micro_batch(config, section, processes),
+        pairs=pairs,
+        own_opponent=pairs and own_opponent(train, config.iterations),
+        timesteps=train.timesteps_per_pair if pairs else 1,
+        lora_rank=section.lora_rank,
+        lora_layers=section.lora_layers,
+        recompute=train.gradient_checkpointing,
+        dtype=config.execution.dtype,
+    )
+
+
+def sampled_by(config: Config) -> Drawn:
+    """How the opponent draws."""
+    sampling = config.sampling
+    back = sampling.loser_source == "roundtrip"
+    shown = sampling.store_images or config.safety.generated != "off"
+    return Drawn(
+        batch=sampling.batch_size, guided=sampling.guidance_scale > 1, steps=sampling.num_inference_steps,
+        scheduler=sampling.scheduler, decoded=back or shown, encodings=back * (1 + config.train.flip),
+        dtype=config.execution.dtype,
+    )  # fmt: skip
+
+
+def evaluated_by(config: Config) -> Drawn:
+    """How every model draws what is judged."""
+    evaluation = config.evaluation
+    return Drawn(
+        batch=evaluation.batch_size, guided=evaluation.guidance_scale > 1, steps=evaluation.num_inference_steps,
+        scheduler=evaluation.scheduler, decoded=True, encodings=0, dtype=config.execution.dtype,
+    )  # fmt: skip
