@@ -114,7 +114,7 @@ def _commit_of(repository: str, revision: str | None) -> str:
 
 
 def _telling(repository: str) -> AbstractContextManager[None]:
-    fix = "see that the hub can be reached, or set data.path to a copy of its Parquet files"
+    fix = "see that the hub can be reached and has it, or name another copy, there or a folder of its files"
     return told("cannot be opened on the hub", where=f"data.path: {repository}", fix=fix)
 
 
