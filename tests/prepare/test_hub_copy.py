@@ -165,5 +165,6 @@ def test_a_copy_from_the_hub_survives_a_lost_connection_and_goes_on_after_a_refu
 def test_a_hub_that_is_not_there_is_told_in_one_line(dataset: Path, tmp_path: Path) -> None:
     line, _ = called(served(dataset), tmp_path, HF_HUB_OFFLINE="1", HF_ENDPOINT="")
     assert line[0].startswith(f"data.path: {NAME}: cannot be opened on the hub: ")
-    assert line[0].endswith("; see that the hub can be reached and has it, or name another copy, there or a folder of its files")
+    fix = "see that the hub can be reached and has it, or name another copy, there or a folder of its files"
+    assert line[0].endswith(f"; {fix}")
     assert "\n" not in line[0]
