@@ -15,7 +15,7 @@ from flows.forecast_copy import Copy, copy_of
 from flows.forecast_counts import Counts, count, count_trainings, seconds_by_probe, seconds_by_speed, tried_by_speed
 from flows.forecast_rows import evaluated_pictures, rows_of
 from flows.forecast_space import MICRO_BATCH, Need, disk_parts, needs, size_text
-from flows.forecast_work import evaluated_by, sampled_by, trained_by
+from flows.forecast_work import bucket_padding, evaluated_by, sampled_by, trained_by
 from flows.requests import Requests
 from spin.core.config import Config
 from spin.core.errors import ConfigError
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from spin.diffusion.probe import Rates
 
 _LONGEST_PROBE: Final = 120.0  # seconds that `plan` may spend on measuring
+_MUCH_PADDING: Final = 1.2  # times the images of squares, from which it is said
 _ROOM: Final = 0.05  # share of a device's memory that should stay free
 
 
@@ -105,13 +106,18 @@ def forecast(config: Config, *, gpu: str | None = None, gpus: int | None = None)
     copied = {} if copy is None else {"copy of the data": copy.missing_bytes or 0}
     disk = {**copied, **disk_parts(config, counts, rows, tasks)}
     recomputed = _recomputed(config, base, counts, processes) if _large(memory, machine) else {}
+    padding = bucket_padding(config, side=counts.sizes.picture)
     root = Path(config.run.root).absolute()
     free = shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
     return Forecast(
         config=config, base=base, machine=machine, rows=rows, counts=counts,
         lines=tuple(_line(config, machine, task, seconds, processes) for task in tasks),
         disk=disk, copy=copy, free_bytes=free, memory=tuple(memory), told=told,
-        warnings=tuple(_warnings(config, machine, memory, recomputed, disk_bytes=sum(disk.values()), free_bytes=free)),
+        warnings=tuple(
+            _warnings(
+                config, machine, memory, recomputed, disk_bytes=sum(disk.values()), free_bytes=free, padding=padding
+            )
+        ),
     )  # fmt: skip
 
 
@@ -238,7 +244,7 @@ def _recomputed(config: Config, base: Base, counts: Counts, processes: int) -> M
 
 def _warnings(
     config: Config, machine: Machine, memory: list[Need], recomputed: Mapping[str, Need], *, disk_bytes: int,
-    free_bytes: int,
+    free_bytes: int, padding: float,
 ) -> Iterator[str]:  # fmt: skip
     for need in memory:
         if not _fits(need, machine):
@@ -251,6 +257,11 @@ def _warnings(
         yield f"pictures are drawn on 1 of {machine.count} devices; set execution.executor=workers"
     if config.safety.checker != DIFFUSERS and (config.safety.real, config.safety.generated) != ("off", "off"):
         yield f"nobody knows what {config.safety.checker} takes; its time and memory come on top"
+    if padding >= _MUCH_PADDING:
+        yield (
+            f"in buckets shards of {config.sampling.shard_size} are drawn as {padding:.1f} times as many images; set "
+            "sampling.shard_size higher, or sampling.batch_size lower"
+        )
     if machine.kind == "cpu" and config.execution.device == "cuda":
         yield "no GPU here; name what the run is for: --gpu a100 --gpus 8"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from flows.forecast_work import evaluated_by, sampled_by, trained_by
+from flows.forecast_work import bucket_padding, evaluated_by, sampled_by, trained_by
 from spin.core.config import Config
 from spin.core.config_rules import judges_of
 from spin.core.counted import Drawing, Flops, Learning, Looking, Passes, Sizes
@@ -138,7 +138,7 @@ def _with_looks(
     return {
         **tried,
         "prepared": seconds(_prepared(config, counts, rows), "float32"),
-        "sampled": tried["sampled"] + checked,
+        "sampled": (tried["sampled"] + checked) * bucket_padding(config, side=counts.sizes.picture),
         "evaluated": tried["evaluated"] + checked + judged,
     }
 

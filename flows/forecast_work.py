@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spin.core.buckets import Buckets
 from spin.core.config import Config
 from spin.core.config_training import SftConfig, TrainConfig
 from spin.core.counted import Drawn, Trained
@@ -42,6 +43,22 @@ def sampled_by(config: Config) -> Drawn:
         scheduler=sampling.scheduler, decoded=back or shown, encodings=back * (1 + config.train.flip),
         dtype=config.execution.dtype,
     )  # fmt: skip
+
+
+def bucket_padding(config: Config, *, side: int) -> float:
+    """How many times the images of squares are drawn: in a shard each bucket fills up a last batch of its own.
+
+    Args:
+        side: of the model's own square in pixels.
+
+    Returns:
+        1.0 without buckets; else half a batch more for each bucket but one, on the average.
+    """
+    data, sampling = config.data, config.sampling
+    if data.aspect_ratio == "square":
+        return 1.0
+    buckets = len(Buckets(side, data.bucket_step, data.bucket_ratio).sizes)
+    return 1 + min((buckets - 1) / 2 * sampling.batch_size / sampling.shard_size, sampling.batch_size - 1)
 
 
 def evaluated_by(config: Config) -> Drawn:

@@ -7,9 +7,11 @@ square: a column of tensors has one width. Source: SDXL (arXiv 2307.01952), Sect
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -52,8 +54,13 @@ class Buckets:
 
     def nearest(self, height: int, width: int) -> Size:
         """The bucket of a picture: the nearest in the logarithm of height to width; of two, the lower one."""
-        wanted = math.log(height / width)
-        return min(self.sizes, key=lambda size: abs(math.log(size.height / size.width) - wanted))
+        return self.sizes[bisect_left(self._borders, height / width)]
+
+    @cached_property
+    def _borders(self) -> list[float]:
+        """Height to width of what lies as near to a size as to the next."""
+        shapes = [size.height / size.width for size in self.sizes]
+        return [math.sqrt(low * high) for low, high in pairwise(shapes)]
 
     @property
     def identity(self) -> tuple[object, ...]:

@@ -45,7 +45,12 @@ def settings_with_effect(config: Config) -> dict[str, object]:
 
 def config_hash(config: Config) -> str:
     """First 16 hex digits of the sha256 of the config's canonical JSON, without the keys that have no effect."""
-    values = settings_with_effect(config)
+    return recorded_hash(config_to_json(config))
+
+
+def recorded_hash(values: Mapping[str, Any]) -> str:
+    """The same of a mapping that stands in a file: keys that are newer than it move nothing."""
+    values = dict(_leaves(values))
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 

@@ -141,7 +141,7 @@ def broken_rules(tree: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
                 problem = f"has {len(value)} values, but iterations is {iterations}"
                 broken.append((("train", name), f"{problem}; give {iterations}, or one number for all"))
     if isinstance(data, Mapping):
-        broken += _broken_data_rules(data) + _broken_bucket_rules(data, tree.get("execution"))
+        broken += _broken_data_rules(data)
     broken += _broken_flip_rules(train, tree.get("sampling"), iterations)
     broken += _broken_sharding_rules(train, tree.get("execution"))
     broken += _broken_loser_rules(train, data) + _broken_opponent_rules(train, tree.get("sampling"))
@@ -156,19 +156,6 @@ def _broken_sharding_rules(train: object, execution: object) -> list[tuple[tuple
         return []
     problem = "has no use with train.optimizer adamw_8bit, whose moments are not divided"
     return [(("execution", "train_sharding"), f"{problem}; set it to none, or the optimizer to adamw")]
-
-
-def _broken_bucket_rules(data: Mapping[str, Any], execution: object) -> list[tuple[tuple[str, ...], str]]:
-    """Processes that divide the weights must make the same passes, and those of a batch in buckets differ."""
-    if data.get("aspect_ratio") != "buckets":
-        return []
-    broken: list[tuple[tuple[str, ...], str]] = []
-    key = ("data", "aspect_ratio")
-    if data.get("source") == "miniature":
-        broken.append((key, "buckets has no use with data.source miniature, whose pictures are square"))
-    if isinstance(execution, Mapping) and execution.get("train_sharding") == "full":
-        broken.append((key, "buckets cannot be trained on fully sharded; set execution.train_sharding to optimizer"))
-    return broken
 
 
 def _broken_scorer_rules(tree: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
@@ -258,6 +245,9 @@ def _broken_data_rules(data: Mapping[str, Any]) -> list[tuple[tuple[str, ...], s
         broken.append((("data", "pairs"), "is of data.source pickapic; losers of your own are in data.loser_column"))
     if source in _BRING_LOSERS and data.get("captions") in ("first", "all", "drawn"):
         broken.append((("data", "captions"), f"has no use with data.source {source}, whose pictures have one each"))
+    if source == "miniature" and data.get("aspect_ratio") == "buckets":
+        problem = "buckets has no use with data.source miniature, whose pictures are square"
+        broken.append((("data", "aspect_ratio"), problem))
     if source in _OWN:
         if path is None:
             broken.append(

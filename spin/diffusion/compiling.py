@@ -1,7 +1,7 @@
 """torch.compile with a way back: an interrupted compile leaves a 0-byte library that crashes the next one.
 
-Static shapes, one compile per shape. On failure the cache is cleared and the compile tried once more;
-then the model runs eager and a note says so.
+Static shapes, one compile per shape: in aspect-ratio buckets one for each. On failure the cache is cleared and the
+compile tried once more; then the model runs eager and a note says so.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
 
 log = logging.getLogger(__name__)
+
+_MOST_SHAPES: Final = 512  # the most buckets that settings give, 1024 pixels in steps of 8 to a ratio of 16, are 193
 
 
 class CompiledNetwork:
@@ -48,6 +50,8 @@ class CompiledNetwork:
         from torch._dynamo.utils import counters
 
         before = counters["stats"]["unique_graphs"]
+        # By its default of 8, torch would run further shapes eager, with other bits and without a word.
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_SHAPES)
         compiled = torch.compile(self._network, dynamic=False)
 
         def call(*args: Any, **kwargs: Any) -> Any:

@@ -87,11 +87,6 @@ class Latents:
 def read_real(path: Path, sample_ids: Sequence[str], *, scaling: float, shift: float) -> Latents:
     """Real latents in the order of `sample_ids`; the file is verified now, its rows are read when they are picked."""
     verify(path)
-    return find_real(path, sample_ids, scaling=scaling, shift=shift)
-
-
-def find_real(path: Path, sample_ids: Sequence[str], *, scaling: float, shift: float) -> Latents:
-    """The same of a file that is verified by now."""
     names = sample_ids if isinstance(sample_ids, Names) else Names.of([sample_ids])
     places = names.finder().places(batch["sample_id"].to_pylist() for batch in read_batches(path, ["sample_id"]))
     if len(missing := np.flatnonzero(places < 0)):

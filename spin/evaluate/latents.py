@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from spin.core.store import verify
-from spin.diffusion.latents import find_real
+from spin.core.errors import ArtifactError
+from spin.core.layout import RealCache
+from spin.core.schema import read_table
+from spin.diffusion.latents import Latents, read_real
 
 
 @dataclass(frozen=True)
@@ -17,15 +19,17 @@ class HeldOutLatents:
     """Finds latents by sample id; those of held-out images are all of the model's own size."""
 
     path: Path
-    scaling: float
-    shift: float
+    latents: Latents
+    rows: Mapping[str, int]  # of `latents`, by sample id
 
     @classmethod
-    def open(cls, path: Path, *, scaling: float, shift: float) -> HeldOutLatents:
-        verify(path)
-        return cls(path, scaling, shift)
+    def open(cls, cache: RealCache, *, scaling: float, shift: float) -> HeldOutLatents:
+        ids = read_table(cache.held_out_images, ["sample_id"])["sample_id"].to_pylist()
+        latents = read_real(cache.latents, ids, scaling=scaling, shift=shift)
+        return cls(cache.latents, latents, {name: row for row, name in enumerate(ids)})
 
     def of(self, sample_ids: Sequence[str]) -> Tensor:
         """Posterior means in the model's scaled space, (N, C, h, w)."""
-        found = find_real(self.path, sample_ids, scaling=self.scaling, shift=self.shift)
-        return found.pick(range(len(sample_ids)), None)
+        if unknown := [name for name in sample_ids if name not in self.rows]:
+            raise ArtifactError(f"row {unknown[0]!r} is not encoded", where=str(self.path), fix="prepare again")
+        return self.latents.pick([self.rows[name] for name in sample_ids], None)

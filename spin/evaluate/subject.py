@@ -76,7 +76,7 @@ class Subject:
     def latents(self) -> HeldOutLatents:
         assert self.real is not None
         scaling, shift = latent_scaling(self.folder)
-        return HeldOutLatents.open(RealCache(self.real).latents, scaling=scaling, shift=shift)
+        return HeldOutLatents.open(RealCache(self.real), scaling=scaling, shift=shift)
 
     def draw(self, pictures: Sequence[Picture], request: EvaluateRequest, progress: Progress) -> list[bytes | None]:
         """A PNG for each picture, in batches of one fixed shape; None where what the model gave is not finite."""

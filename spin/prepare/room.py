@@ -53,7 +53,7 @@ def _run(request: PrepareRequest, progress: Progress) -> PrepareResult:
         return replace(kept, seconds=time.perf_counter() - started)
     size = picture_size(request.base, resolution=request.resolution)
     data = _read(request, side=size)
-    digest = data.digest(size)
+    digest, buckets = data.digest(size), _bucket_counts(data)
     _refuse_other_data(folder, digest)
     write_quarantine(folder.quarantine, data)
     if request.source != "miniature":
@@ -65,7 +65,7 @@ def _run(request: PrepareRequest, progress: Progress) -> PrepareResult:
         kind="prompts",
         digest=content_digest,
         identity={"data": digest, **({} if request.safety is None else {"checker": request.safety.identity})},
-        environment=lambda: {"counts": _counts(data)},
+        environment=lambda: {"counts": {**_counts(data), **({"buckets": buckets} if buckets else {})}},
     )
     cache = folder.root.real_cache(digest, request.base_digest)
     encoded = fill(cache, data, request=request, size=size, digest=digest, progress=progress)
@@ -80,7 +80,7 @@ def _run(request: PrepareRequest, progress: Progress) -> PrepareResult:
         seconds=time.perf_counter() - started,
         dropped=dict(data.dropped),
         unsafe={} if request.safety is None else _looked_at(data),
-        buckets=_bucket_counts(data),
+        buckets=buckets,
         fingerprint=files,
     )
 
@@ -105,10 +105,7 @@ def _counts(data: TargetData) -> dict[str, int | dict[str, int]]:
     """What became of the rows that the source holds: `met` is the sum of the others."""
     good = {"kept": len(data.rows), "not asked for": data.left_out}
     met = sum(good.values()) + sum(data.dropped.values()) + len(data.rejections)
-    told = {"dropped": dict(data.dropped), "quarantined": count_reasons(data), "buckets": _bucket_counts(data)}
-    if data.buckets is None:
-        del told["buckets"]
-    return {"met": met, **good, **told}
+    return {"met": met, **good, "dropped": dict(data.dropped), "quarantined": count_reasons(data)}
 
 
 def _bucket_counts(data: TargetData) -> dict[str, int]:

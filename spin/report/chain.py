@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from spin.core.benchmarks import HELD_OUT
-from spin.core.config_identity import config_hash
-from spin.core.errors import ArtifactError, ConfigError
+from spin.core.config_identity import recorded_hash
+from spin.core.errors import ArtifactError
 from spin.core.layout import EvaluationFolder, RealCache, RunFolder, StageFolder
 from spin.core.planning import read_plan
-from spin.core.record import read_record, recorded_config, relative
+from spin.core.record import read_record, relative
 from spin.report.link import Link
 from spin.report.standing import SHORT, Artifacts, Standing, differing, whole_digest
 
@@ -52,11 +52,8 @@ class Chain:
 
     def config(self) -> str:
         record = self.record
-        try:
-            found = config_hash(recorded_config(self.folder))
-            broken = differing("run.json holds another config than it names", found, record["config_hash"])
-        except ConfigError as error:
-            broken = (f"the config cannot be read by this code: {str(error).splitlines()[0]}",)
+        found = recorded_hash(record["config"])
+        broken = differing("run.json holds another config than it names", found, record["config_hash"])
         facts = {"seed": record["seed"], "code_version": record["code_version"], "versions": record["versions"]}
         return self.add(Link("config", "config", "run.json", record["config_hash"], (), facts, (), broken))
 

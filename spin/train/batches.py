@@ -1,10 +1,11 @@
-"""One global batch, stated once, solved into micro-batch x accumulation x processes."""
+"""One global batch, stated once, solved into processes x passes x micro-batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from itertools import chain
+from typing import Any, Generic, TypeVar
 
 from spin.core.buckets import by_size
 from spin.core.errors import ConfigError
@@ -13,30 +14,48 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
+class Passes(Generic[Item]):
+    """What each process reads of one batch, pass by pass."""
+
+    by_process: Sequence[Sequence[Sequence[Item]]]
+
+    @property
+    def batch(self) -> list[Item]:
+        """All that is read, in the order in which the processes' shares are joined."""
+        return list(chain.from_iterable(chain.from_iterable(self.by_process)))
+
+    def surplus(self, process: int) -> int:
+        """How many passes fewer than the busiest process this one makes."""
+        return max(map(len, self.by_process)) - len(self.by_process[process])
+
+    def place_of(self, index: int) -> tuple[int, int]:
+        """Process and pass, both from 0, that read an item of `batch`."""
+        for process, passes in enumerate(self.by_process):
+            for number, micro in enumerate(passes):
+                if index < len(micro):
+                    return process, number
+                index -= len(micro)
+        raise IndexError(index)
+
+
+@dataclass(frozen=True)
 class BatchShape:
     """How one optimizer step reads its batch: `processes` shares, each in passes of items of one size."""
 
     processes: int
     share: int  # pairs (spin) or images (sft) of one process in one optimizer step
-    micro_batch_size: int  # of them in one pass; the last pass of a share may hold fewer
+    micro_batch_size: int  # the most of them in one pass; the last pass of a size may hold fewer
 
-    def arranged(self, batch: Sequence[Item], size: Callable[[Item], Any]) -> list[Item]:
-        """The batch with items of one size together in each share; what a share holds stays what it was."""
-        return [
-            item for rank in range(self.processes) for group in by_size(self._of(rank, batch), size) for item in group
-        ]
+    def passes(self, batch: Iterable[Item], size: Callable[[Item], Any]) -> Passes[Item]:
+        """Split a global batch: shares are neighbours, and within one items of each size stand together."""
+        items = list(batch)
+        shares = (items[start : start + self.share] for start in range(0, len(items), self.share))
+        return Passes([self._passes_of(share, size) for share in shares])
 
-    def passes(self, batch: Sequence[Item], size: Callable[[Item], Any], *, rank: int) -> Iterator[Sequence[Item]]:
-        """What process `rank` reads of an arranged batch, one micro-batch of one size after the other.
-
-        Shares are neighbours: those of all ranks, one behind the other, are the batch in its order.
-        """
-        for group in by_size(self._of(rank, batch), size):
-            for start in range(0, len(group), self.micro_batch_size):
-                yield group[start : start + self.micro_batch_size]
-
-    def _of(self, rank: int, batch: Sequence[Item]) -> Sequence[Item]:
-        return batch[rank * self.share : (rank + 1) * self.share]
+    def _passes_of(self, share: Sequence[Item], size: Callable[[Item], Any]) -> list[Sequence[Item]]:
+        step = self.micro_batch_size
+        groups = by_size(share, size)
+        return [group[start : start + step] for group in groups for start in range(0, len(group), step)]
 
 
 def solve_batch(batch_size: int, *, micro_batch_size: int, processes: int, setting: str) -> BatchShape:
@@ -44,7 +63,8 @@ def solve_batch(batch_size: int, *, micro_batch_size: int, processes: int, setti
 
     Args:
         batch_size: pairs or images of one optimizer step, over all processes; the losses are a function of it
-            alone, whatever the number of processes: 32 over 2 processes in passes of 8 is 8 x 2 x 2.
+            alone, whatever the number of processes: 32 over 2 processes in passes of 8 is 8 x 2 x 2, where all are
+            of one size.
         micro_batch_size: the most that one process reads in one pass.
         processes: the world size.
         setting: name of the setting that states the batch, for the error.

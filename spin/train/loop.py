@@ -15,7 +15,7 @@ from spin.core.layout import StageFolder
 from spin.core.plan import Visit, visits
 from spin.diffusion.checkpoint import latent_scaling, load_schedule
 from spin.diffusion.text import TextEmbeddings
-from spin.train.batches import BatchShape, solve_batch
+from spin.train.batches import BatchShape, Passes, solve_batch
 from spin.train.health import health
 from spin.train.held_out import HeldOut
 from spin.train.identity import kept_weights
@@ -51,21 +51,22 @@ class Loop:
         """One optimizer step."""
         start, device_start = time.perf_counter(), self._device_clock()
         step, update, tensors = self.done.step + 1, self.networks.update, self.networks.tensors
-        size = self.step_of.pairs.shape_of
-        batch = self.shape.arranged(list(islice(self._upcoming, self.settings.batch_size)), size)
+        upcoming = islice(self._upcoming, self.settings.batch_size)
+        passes = self.shape.passes(upcoming, self.step_of.pairs.shape_of)
         lr = self._set_learning_rate(step)
-        parts = [self._accumulate(micro) for micro in self.shape.passes(batch, size, rank=self.processes.rank)]
+        parts = [self._accumulate(micro) for micro in passes.by_process[self.processes.rank]]
+        self._keep_pace(passes)
         self.processes.add_gradients(update.parameters)
         norm = update.clip(self.settings.max_grad_norm)
         measured = Measured.join(parts).over_processes(self.processes)
-        self._refuse_not_finite(step, batch, measured, norm)
+        self._refuse_not_finite(step, passes, measured, norm)
         if update.step() and tensors.average is not None:
             tensors.average.step(update.parameters)
         self.done.step = step
         self.done.log.append(log_row(step, measured, gradient_norm=float(norm), lr=lr))
         seconds = time.perf_counter() - start
         worked = self._device_clock() - device_start
-        row = {"seconds": seconds, "device_seconds": worked, "images_per_second": len(batch) / seconds}
+        row = {"seconds": seconds, "device_seconds": worked, "images_per_second": self.settings.batch_size / seconds}
         self.done.timing.append({"step": step, **row})
         self._keep(step)
 
@@ -92,10 +93,20 @@ class Loop:
         self.networks.update.backward(self._loss(measured))
         return measured
 
+    def _keep_pace(self, passes: Passes[Visit]) -> None:
+        """As many passes that count for nothing as others make more: where weights are divided, all make them together.
+
+        Processes that do not divide them meet after their passes, whose number may differ.
+        """
+        if self.request.sharding == "full":
+            for _ in range(passes.surplus(self.processes.rank)):
+                measured = self.step_of.measure(passes.by_process[self.processes.rank][-1])
+                self.networks.update.backward(0.0 * self._loss(measured))
+
     def _loss(self, measured: Measured) -> Tensor:
         return measured.loss.sum() / self.settings.batch_size
 
-    def _refuse_not_finite(self, step: int, batch: Sequence[Visit], measured: Measured, norm: Tensor) -> None:
+    def _refuse_not_finite(self, step: int, passes: Passes[Visit], measured: Measured, norm: Tensor) -> None:
         """Stop before such numbers become weights; a scaler skips the step, and its scale may come to nothing."""
         update, finite = self.networks.update, torch.isfinite(measured.loss)
         if finite.all() and torch.isfinite(norm):
@@ -105,15 +116,12 @@ class Loop:
             if skips and not update.is_lost:
                 return
             loss = lambda micro: self._loss(self.step_of.measure(micro))  # noqa: E731
-            passes = self.shape.passes(batch, self.step_of.pairs.shape_of, rank=self.processes.rank)
             finite = finite_gradients(passes, loss, update, self.processes)
         sound = all(bool(torch.isfinite(own(parameter)).all()) for parameter in update.parameters)
         if self.done.step > 0 and self._everywhere(sound):
             self._save_state()
         kept = self.processes.once(lambda: newest_state(self.stage, self.identity))
-        raise not_finite(
-            self.request, self.step_of, batch, finite, self.shape, step=step, kept=kept, lost_scale=update.is_lost
-        )
+        raise not_finite(self.request, self.step_of, passes, finite, step=step, kept=kept, lost_scale=update.is_lost)
 
     def _everywhere(self, answer: bool) -> bool:
         """Whether the answer is yes in every process."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
@@ -14,7 +12,7 @@ from spin.core.buckets import by_size
 from spin.core.errors import TrainingError
 from spin.core.layout import StageFolder
 from spin.core.plan import Visit
-from spin.train.batches import BatchShape
+from spin.train.batches import Passes
 from spin.train.processes import Processes
 from spin.train.request import TrainRequest
 from spin.train.step import Step
@@ -24,32 +22,36 @@ _NAMED: Final = 8  # sample ids in an error line
 
 
 def finite_gradients(
-    passes: Iterable[Sequence[Visit]], loss: Callable[[Sequence[Visit]], Tensor], update: Update, processes: Processes
+    passes: Passes[Visit], loss: Callable[[Sequence[Visit]], Tensor], update: Update, processes: Processes
 ) -> Tensor:
     """Whether the pass of each sample gives a finite gradient, (batch,) bool: every pass made again, each for itself.
 
     A loss may be finite and its gradient not; which pass it was is asked only where one was not.
     """
     found: list[float] = []
-    for micro in passes:
+    mine = passes.by_process[processes.rank]
+    for number in range(len(mine) + passes.surplus(processes.rank)):  # a norm over divided weights is everybody's
+        micro = mine[min(number, len(mine) - 1)]
         update.forget()
         update.backward(loss(micro))
-        found += [float(torch.isfinite(update.norm()))] * len(micro)
+        finite = float(torch.isfinite(update.norm()))
+        found += [finite] * len(micro) * (number < len(mine))
     update.forget()
     return processes.join(torch.tensor([found], device=processes.device))[0].bool().cpu()
 
 
 def not_finite(
-    request: TrainRequest, step_of: Step, batch: Sequence[Visit], finite: Tensor, shape: BatchShape, *, step: int,
-    kept: int, lost_scale: bool = False,
+    request: TrainRequest, step_of: Step, passes: Passes[Visit], finite: Tensor, *, step: int, kept: int,
+    lost_scale: bool = False,
 ) -> TrainingError:  # fmt: skip
     """The error of a step whose loss or gradient is not finite.
 
     Args:
-        finite: (batch,) bool, by sample; all true where only the sum over the batch is not.
+        finite: (batch,) bool, by sample of the passes' batch; all true where only the sum over the batch is not.
         kept: step of the newest state; 0 for none.
         lost_scale: whether float16's gradients overflowed at every loss scale down to 1.
     """
+    batch = passes.batch
     broken = [index for index, ok in enumerate(finite.tolist()) if not ok] or list(range(len(batch)))
     visits = [batch[index] for index in broken]
     names = [step_of.pairs.sample_ids[visit.row] for visit in visits]
@@ -57,11 +59,7 @@ def not_finite(
     what = "float16's gradients overflow at every loss scale down to 1" if lost_scale else "loss or gradient"
     what = f"{what}, the last time" if lost_scale else f"{what} is not finite"
     unsound = _unsound(request, step_of, visits)
-    parts = [
-        f"{what} at step {step}",
-        f"samples {', '.join(names[:_NAMED])}{more}",
-        _pass_of(broken[0], batch, step_of, shape),
-    ]
+    parts = [f"{what} at step {step}", f"samples {', '.join(names[:_NAMED])}{more}", _pass_of(broken[0], passes)]
     return TrainingError(
         "; ".join([*parts, *([f"their {unsound[0]} hold NaN or infinity"] if unsound else [])]),
         where=str(request.stage),
@@ -69,11 +67,10 @@ def not_finite(
     )
 
 
-def _pass_of(index: int, batch: Sequence[Visit], step_of: Step, shape: BatchShape) -> str:
-    process, place = divmod(index, shape.share)
-    whose = f" of process {process}" if shape.processes > 1 else ""
-    ends = list(accumulate(len(micro) for micro in shape.passes(batch, step_of.pairs.shape_of, rank=process)))
-    return f"micro-batch {bisect_right(ends, place) + 1} of {len(ends)}{whose}"
+def _pass_of(index: int, passes: Passes[Visit]) -> str:
+    process, number = passes.place_of(index)
+    whose = f" of process {process}" if len(passes.by_process) > 1 else ""
+    return f"micro-batch {number + 1} of {len(passes.by_process[process])}{whose}"
 
 
 def _unsound(request: TrainRequest, step_of: Step, visits: Sequence[Visit]) -> tuple[str, str] | None:

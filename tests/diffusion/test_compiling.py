@@ -137,3 +137,13 @@ def test_libraries_that_a_killed_compile_left_empty_are_made_again(world: World,
         for library in libraries:
             library.write_bytes(b"")
     assert made[0] == made[1]
+
+
+@pytest.mark.slow
+def test_every_shape_of_many_is_compiled(cache: Path) -> None:
+    """By itself torch compiles 8, and runs the ninth eager: which one would depend on the order of the shards."""
+    network = CompiledNetwork(nn.Conv2d(1, 1, 3, padding=1), enabled=True)
+    with torch.no_grad():
+        for side in range(3, 14):
+            assert network(torch.zeros(1, 1, side, 5)).shape == (1, 1, side, 5)
+    assert (network.compiles, network.notes) == (11, ())

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flows.forecast_counts import count, seconds_by_probe, seconds_by_speed
+from flows.forecast_work import bucket_padding
 from spin.core.config import load_config
 from spin.core.counted import Drawing, Flops, Looking
 from spin.core.gpus import DRAWING_SHARE, TRAINING_SHARE, Speed
@@ -127,3 +128,18 @@ def test_what_an_opponent_does_to_its_pictures_is_counted() -> None:
     both = sampled("sampling.loser_source=roundtrip", "train.flip=true")
     assert both.vae.total - once.vae.total == pytest.approx(once.vae.total - looked_at.vae.total)
     assert both.vae.total > once.vae.total > looked_at.vae.total
+
+
+def test_buckets_fill_up_batches_of_their_own_in_every_shard() -> None:
+    own = ["data.source=imagefolder", "data.path=own", "data.bucket_step=64", "sampling.batch_size=16"]
+    times = []
+    for more in (["data.aspect_ratio=square"], ["data.aspect_ratio=buckets"]):
+        config = load_config("miniature", overrides=[*own, *more, "sampling.shard_size=128"])
+        times.append(seconds_by_speed(config, replace(COUNTS, sizes=replace(COUNTS.sizes, picture=1024)), ROWS, SPEED))
+    square, buckets = times
+    assert buckets["sampled"] == pytest.approx(square["sampled"] * (1 + 10 / 2 * 16 / 128))  # 11 of them
+    assert {unit: buckets[unit] for unit in buckets if unit != "sampled"} == {
+        unit: square[unit] for unit in square if unit != "sampled"
+    }
+    few = load_config("miniature", overrides=[*own, "data.aspect_ratio=buckets", "sampling.shard_size=2"])
+    assert bucket_padding(few, side=1024) == 16  # at the most a batch for each image

@@ -23,7 +23,7 @@ def test_a_global_batch_is_solved(
 ) -> None:
     found = solve_batch(batch_size, micro_batch_size=micro_batch_size, processes=processes, setting="train.batch_size")
     assert found == shape
-    assert len(list(found.passes(range(batch_size), alike, rank=0))) == accumulation
+    assert [len(passes) for passes in found.passes(range(batch_size), alike).by_process] == [accumulation] * processes
 
 
 def alike(item: int) -> int:  # noqa: ARG001  all are of one size
@@ -35,10 +35,10 @@ def alike(item: int) -> int:  # noqa: ARG001  all are of one size
 def test_the_passes_of_all_ranks_are_the_batch_in_its_order(processes: int, micro_batch_size: int) -> None:
     batch = list(range(24))
     shape = solve_batch(24, micro_batch_size=micro_batch_size, processes=processes, setting="train.batch_size")
-    passes = [list(shape.passes(batch, alike, rank=rank)) for rank in range(processes)]
-    assert list(chain(*chain(*passes))) == batch
-    assert len({len(found) for found in passes}) == 1
-    assert max(len(micro) for micro in chain(*passes)) == shape.micro_batch_size <= micro_batch_size
+    passes = shape.passes(batch, alike)
+    assert passes.batch == batch
+    assert [passes.surplus(process) for process in range(processes)] == [0] * processes
+    assert max(len(micro) for micro in chain(*passes.by_process)) == shape.micro_batch_size <= micro_batch_size
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,13 @@ def test_a_pass_holds_items_of_one_size_and_the_shares_stay_what_they_were(
     def size(item: int) -> int:
         return item * item % 7  # 0, 1, 2 and 4, in no order
 
-    arranged = shape.arranged(batch, size)
-    passes = [list(shape.passes(arranged, size, rank=rank)) for rank in range(processes)]
-    assert list(chain(*chain(*passes))) == arranged
-    for rank, found in enumerate(passes):
-        assert sorted(chain(*found)) == batch[rank * shape.share : (rank + 1) * shape.share]
+    passes = shape.passes(iter(batch), size)
+    for process, found in enumerate(passes.by_process):
+        assert sorted(chain(*found)) == batch[process * shape.share : (process + 1) * shape.share]
         assert all(len({size(item) for item in micro}) == 1 for micro in found)
         assert max(len(micro) for micro in found) <= micro_batch_size
-    assert shape.arranged(batch, alike) == batch
+    for index, item in enumerate(passes.batch):
+        process, number = passes.place_of(index)
+        assert item in passes.by_process[process][number]
+    counts = [len(found) for found in passes.by_process]
+    assert [passes.surplus(process) + counts[process] for process in range(processes)] == [max(counts)] * processes

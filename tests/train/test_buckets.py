@@ -6,7 +6,6 @@ import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 import io
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,20 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 from PIL import Image
 
-from spin.core.buckets import unpacked
+from spin.core.buckets import Size, unpacked
 from spin.core.layout import StageFolder
 from spin.core.plan import image_seed
-from spin.core.schema import add_digests, read_table, read_tensors
-from spin.core.store import read_manifest
+from spin.core.planning import read_shard_rows
+from spin.core.schema import add_digests, content_digest, read_table, read_tensors, tensor_column, write_table
+from spin.core.store import commit, discard, read_manifest
 from spin.diffusion.solvers import load_solver
 from spin.prepare.decoding import fit
 from spin.sample.room import run as sample
-from spin.train.loop import Loop
-from spin.train.processes import Processes
+from spin.train.batches import BatchShape
 from spin.train.room import run as train
 from tests.oblong import SHAPES, write_oblong
-from tests.world import World, make_world
+from tests.train.test_processes import launch
+from tests.world import World, copy_stage, make_world
 
 BUCKETS = {"aspect_ratio": "buckets", "bucket_step": 16, "bucket_ratio": 2.0}
 OF_SHAPE = {(64, 64): (64, 64), (60, 100): (48, 80), (100, 60): (80, 48), (40, 200): (48, 80)}
@@ -97,7 +97,7 @@ def test_latents_are_those_of_the_picture_in_its_bucket(oblong: World, side: str
     for place, name in enumerate(table["sample_id"].to_pylist()):
         row = known[name]
         file = own / f"{number_of(row):03d}{'-lost' if side == 'losers' else ''}.png"
-        pixels = fit(Image.open(io.BytesIO(file.read_bytes())), _size(row))
+        pixels = fit(Image.open(io.BytesIO(file.read_bytes())), Size(row["height"], row["width"]))
         pixels = pixels[:, ::-1] if mirrored else pixels
         images = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
         with torch.no_grad():
@@ -106,12 +106,6 @@ def test_latents_are_those_of_the_picture_in_its_bucket(oblong: World, side: str
         assert found.shape == (4, row["height"] // 8, row["width"] // 8)
         np.testing.assert_allclose(found, wanted.mean[0], atol=1e-5)
         np.testing.assert_allclose(latents_of(table, "latent_log_variance", place), wanted.logvar[0], atol=1e-5)
-
-
-def _size(row: dict[str, Any]) -> Any:
-    from spin.core.buckets import Size
-
-    return Size(row["height"], row["width"])
 
 
 def test_an_image_is_what_the_familys_own_pipeline_draws_at_that_size(oblong: World, drawn: StageFolder) -> None:
@@ -170,8 +164,7 @@ def test_every_objective_trains_and_a_pass_holds_one_bucket(
 ) -> None:
     losses = []
     for micro in (2, 8):
-        stage = StageFolder(tmp_path / str(micro) / drawn.name)
-        _copy(drawn, stage)
+        stage = copy_stage(drawn, tmp_path / str(micro))
         settings = {"steps": 2, "micro_batch_size": micro, "sft_weight": 0.0, "beta": 1.0, "warmup_steps": 0}
         settings |= {"objective": "sft", "beta": 0.0} if objective == "sft" else {}
         losers = oblong.cache.losers if objective == "dpo" else None
@@ -182,23 +175,48 @@ def test_every_objective_trains_and_a_pass_holds_one_bucket(
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
 
-def test_two_processes_read_the_batch_of_one(oblong: World, drawn: StageFolder, tmp_path: Path) -> None:
-    """Gradients are added up over processes: what counts is that together they read what one reads."""
-    stage = StageFolder(tmp_path / drawn.name)
-    _copy(drawn, stage)
-    loop = Loop(oblong.train_request(stage, settings={"micro_batch_size": 3}), {}, Processes("cpu"))
-    size, two = loop.step_of.pairs.shape_of, replace(loop.shape, processes=2, share=4)
-    batch = [next(loop._upcoming) for _ in range(8)]
-    arranged = two.arranged(batch, size)
-    read = [list(two.passes(arranged, size, rank=rank)) for rank in (0, 1)]
-    assert sorted(v.row for found in read for micro in found for v in micro) == sorted(v.row for v in batch)
-    assert all(len({size(visit) for visit in micro}) == 1 for found in read for micro in found)
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["none", "optimizer", "full"])
+def test_two_processes_train_as_one_whatever_their_passes(
+    oblong: World, drawn: StageFolder, sharding: str, tmp_path: Path
+) -> None:
+    """Shares of 4 come to 1 to 3 passes by their sizes; divided weights want as many of each process."""
+    rows, two = read_shard_rows(drawn, 0), BatchShape(processes=2, share=4, micro_batch_size=4)
+    steps = [two.passes(rows[start : start + 8], lambda row: (row["height"], row["width"])) for start in (0, 8, 16)]
+    assert any(passes.surplus(process) for passes in steps for process in (0, 1))
+    logs = []
+    for count, divided in ((1, "none"), (2, sharding)):
+        stage = copy_stage(drawn, tmp_path / str(count))
+        settings = {"steps": 4, "micro_batch_size": 4, "sft_weight": 0.0, "beta": 1.0, "lr": 1e-4}
+        request = oblong.train_request(stage, settings=settings, processes=count, sharding=divided)
+        assert launch(request).answer.steps == 4
+        logs.append(read_table(stage.training_log).to_pylist())
+    for one, two in zip(*logs, strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-6)
+        assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-4)
 
 
-def _copy(drawn: StageFolder, stage: StageFolder) -> None:
-    import shutil
-
-    shutil.copytree(drawn.path, stage.path)
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_a_broken_row_is_named_with_its_pass(oblong: World, drawn: StageFolder, sharding: str, tmp_path: Path) -> None:
+    """The first row that is read of the second share."""
+    stage = copy_stage(drawn, tmp_path)
+    row = read_shard_rows(drawn, 0)[4]
+    table = read_table(stage.samples(0))
+    place = table["sample_id"].to_pylist().index(row["sample_id"])
+    values = read_tensors(table, "latent").copy()
+    values[place, 0, 0] = np.nan
+    column = table.column_names.index("latent")
+    broken = table.set_column(column, table.schema.field("latent"), tensor_column(values))
+    discard(stage.samples(0))
+    commit(stage.samples(0), lambda path: write_table(path, broken), kind="samples", digest=content_digest)
+    settings = {"steps": 1, "micro_batch_size": 2, "sft_weight": 0.0}
+    ended = launch(oblong.train_request(stage, settings=settings, processes=2, sharding=sharding))
+    assert ended.code != 0
+    told = ended.stderr + "".join(map(str, ended.lines))
+    assert f"samples {row['sample_id']}" in told
+    assert "of process 1" in told
+    assert "their generated latents hold NaN or infinity" in told
 
 
 def test_plan_rows_know_their_size(oblong: World, drawn: StageFolder) -> None:

@@ -19,6 +19,7 @@ from spin.core.layout import StageFolder
 from spin.core.plan import visits
 from spin.core.schema import read_table
 from spin.core.store import is_intact
+from spin.diffusion import policy
 from spin.diffusion.checkpoint import load_denoiser
 from spin.train import networks
 from spin.train.identity import training_identity
@@ -100,7 +101,7 @@ def test_weights_that_are_not_finite_are_no_state_to_keep(
         if done == 3:
             loaded[0].conv_in.weight.data.fill_(math.inf)
 
-    monkeypatch.setattr(networks, "load_denoiser", load)
+    monkeypatch.setattr(policy, "load_denoiser", load)
     request = make_request(settings={"steps": 6, "state_every_steps": 2})
     with pytest.raises(TrainingError, match=r"not finite at step 4; .*; the state of step 2 is kept; start a new run"):
         run(request, progress=damage)
@@ -153,7 +154,7 @@ def test_a_scale_that_comes_to_nothing_stops_with_the_weights_as_they_were(
         return network
 
     scaled(monkeypatch, start=2.0)
-    monkeypatch.setattr(networks, "load_denoiser", overflowing)
+    monkeypatch.setattr(policy, "load_denoiser", overflowing)
     request = make_request(settings={"steps": 8, "state_every_steps": 100}, dtype="float16")
     with pytest.raises(TrainingError) as caught:
         run(request)

@@ -52,16 +52,20 @@ def refuse_misfit(
 
 
 def _refuse_buckets(folder: Path, buckets: Buckets) -> None:
-    """Sides must be whole numbers of the network's patches, and no more of them than it has places for."""
+    """Sides must be whole patches of the network, no more of them than it has places for; and not all squares."""
     family, configs = family_of(folder), read_configs(folder)
     denoiser = configs[family.denoiser]
     patch = vae_factor(configs) * (denoiser["patch_size"] if family.position_grid else 1)
-    fitting = [step for step in range(patch, buckets.side + 1, patch) if buckets.side % step == 0 and step % 8 == 0]
+    fitting = [step for step in range(patch, buckets.side, patch) if buckets.side % step == 0 and step % 8 == 0]
     if buckets.step not in fitting:
-        problem = f"{buckets.step} pixels: sides are to be whole patches of {patch}, of which the model's own has"
         raise ConfigError(
-            f"{problem} {buckets.side // patch}", where="data.bucket_step",
-            fix=f"set it to one of {', '.join(map(str, fitting[:-1] or fitting))}",
+            f"{buckets.step} does not divide the model's own {buckets.side} pixels into patches of {patch}",
+            where="data.bucket_step", fix=f"set it to one of {', '.join(map(str, fitting))}",
+        )  # fmt: skip
+    if len(buckets.sizes) == 1:
+        raise ConfigError(
+            f"{buckets.ratio} leaves the square alone in steps of {buckets.step}",
+            where="data.bucket_ratio", fix="raise it, or lower data.bucket_step, or set data.aspect_ratio to square",
         )  # fmt: skip
     longest = max(max(size) for size in buckets.sizes) // patch
     if family.position_grid and longest > denoiser[family.position_grid]:

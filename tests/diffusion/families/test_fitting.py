@@ -36,10 +36,11 @@ def test_what_every_family_can_do_is_taken(folder_of: Callable[[str], Path], kin
         (
             "sd-v",
             {"bucket_step": 24},
-            r"data\.bucket_step: 24 pixels: sides are to be whole patches of 8, of which the "
-            r"model's own has 8; set it to one of 8, 16, 32",
+            r"data\.bucket_step: 24 does not divide the model's own 64 pixels into patches of 8; set it to one of 8, ",
         ),
-        ("sd3", {"bucket_step": 8}, r"whole patches of 16, of which the model's own has 4; set it to one of 16, 32"),
+        ("sd-v", {"bucket_step": 64}, r"data\.bucket_step: 64 does not divide"),
+        ("sd-v", {"bucket_step": 32}, r"data\.bucket_ratio: 2\.0 leaves the square alone in steps of 32; raise it, or"),
+        ("sd3", {"bucket_step": 8}, r"64 pixels into patches of 16; set it to one of 16, 32"),
         (
             "sd3",
             {"bucket_step": 16, "bucket_ratio": 9.0},
