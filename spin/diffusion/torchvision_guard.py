@@ -3,9 +3,14 @@
 torchvision's wheel links CUDA. Beside a CPU-only torch its extension cannot load and the import dies
 with "operator torchvision::nms does not exist", and with it transformers, diffusers, peft and
 open_clip. Declaring the two schemas first is enough: nothing here calls those operators.
+
+diffusers imports bitsandbytes wherever it is installed, which on some CPUs tells every command of kernels for 4-bit
+weights that it lacks; nothing here has such, so that this one logger speaks of errors only.
 """
 
 from __future__ import annotations
+
+import logging
 
 import torch
 
@@ -41,4 +46,5 @@ def _forget_half_imported_torchvision() -> None:
         del sys.modules[name]
 
 
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 install()
