@@ -17,7 +17,7 @@ from spin.core.errors import ConfigError
 from spin.core.failures import RoomEnded, told
 
 PROCESSES: Final = "--processes"
-_SHUTDOWN_SECONDS: Final = 3  # between SIGTERM and SIGKILL; torchrun's own 30 would outlast a cancel
+_SHUTDOWN_SECONDS: Final = 3  # between SIGTERM and SIGKILL; torchrun's own 30, and torch 2.11's, outlast a cancel
 
 
 def lead(target: Sequence[str], arguments: list[str]) -> int:
@@ -42,9 +42,9 @@ def _run(command: list[str]) -> int:
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    local = ["--standalone", "--local-addr", "127.0.0.1", "--shutdown-timeout", str(_SHUTDOWN_SECONDS)]
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SHUTDOWN_SECONDS))  # torch 2.11 has no such option
     try:
-        torchrun.run(torchrun.parse_args([*local, *command]))
+        torchrun.run(torchrun.parse_args(["--standalone", "--local-addr", "127.0.0.1", *command]))
     except ChildFailedError as error:
         late = min(failure.timestamp for failure in error.failures.values()) + _SHUTDOWN_SECONDS
         for rank, failure in sorted(error.failures.items()):  # those that raised told it themselves

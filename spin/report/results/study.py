@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import fsum
 from pathlib import Path
 from typing import Final
 
@@ -158,13 +159,13 @@ class Study:
                 totals.append({
                     "images": float(sum(stage.images for stage in way)),
                     "sampled": float(sum(stage.sampled for stage in way)),
-                    "train_seconds": sum(stage.train_seconds for stage in way),
-                    "sample_seconds": sum(stage.sample_seconds for stage in way),
+                    "train_seconds": fsum(stage.train_seconds for stage in way),
+                    "sample_seconds": fsum(stage.sample_seconds for stage in way),
                     "peak_bytes": float(max((stage.peak_bytes or 0 for stage in way), default=0)),
                 })  # fmt: skip
         if not totals:
             return None
-        return {key: sum(total[key] for total in totals) / len(totals) for key in totals[0]}
+        return {key: fsum(total[key] for total in totals) / len(totals) for key in totals[0]}
 
     def _averages(self, row: str) -> Values | None:
         """Mean over the recipe's judges of z-scores against the base, seed by seed."""

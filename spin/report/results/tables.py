@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import fsum
 from typing import Any, Final
 
 from spin.core.recipe import AVERAGE, BASE
@@ -151,7 +152,7 @@ def _late(stage: StageFacts) -> list[float]:
 
 def _mean(values: Sequence[float | None]) -> float | None:
     present = [value for value in values if value is not None]
-    return sum(present) / len(present) if present else None
+    return fsum(present) / len(present) if present else None
 
 
 def _planned(study: Study, row: Row) -> str:
