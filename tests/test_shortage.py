@@ -120,7 +120,9 @@ def told_by(program: str, request: Any, folder: Path) -> dict[str, Any]:
 @pytest.mark.slow
 def test_preparing_has_nothing_to_turn_on_a_cpu(world: World, tmp_path: Path) -> None:
     """In a process of its own: another one may have kept as much from earlier work as encoding takes."""
-    program = OWN_PROCESS.format(room="prepare", heaviest="encoding", request="PrepareRequest", size_bytes=2**22)
+    program = OWN_PROCESS.format(
+        room="prepare", heaviest="encoding, spin.prepare.room", request="PrepareRequest", size_bytes=2**22
+    )
     line = told_by(program, preparing(world, tmp_path), tmp_path)["message"]
     assert line.startswith("out of memory with execution.device=cpu: ")
     assert line.endswith("; take a larger device, or a smaller model")
