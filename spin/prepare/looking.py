@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from PIL import Image
 
+from spin.core.buckets import by_size
 from spin.core.safety import Pixels, Safety
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ class Look:
     def marks(self, pictures: Sequence[Image.Image]) -> list[bool]:
         """Whether each is unsafe; those of one size are looked at together."""
         said = [False] * len(pictures)
-        for size in dict.fromkeys(picture.size for picture in pictures):
-            places = [place for place, picture in enumerate(pictures) if picture.size == size]
+        for places in by_size(range(len(pictures)), lambda place: pictures[place].size):
             marks = self.checker.unsafe(_stacked([pictures[place] for place in places]))
             for place, mark in zip(places, marks, strict=True):
                 said[place] = mark

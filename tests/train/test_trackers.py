@@ -24,22 +24,11 @@ from spin.train.processes import Processes
 from spin.train.request import TrainRequest
 from spin.train.room import run
 from spin.train.trackers import following
+from tests.train.test_room import Killed, kill_at, log_of
 
 MakeRequest = Callable[..., TrainRequest]
 SETTINGS = {"steps": 6, "state_every_steps": 2, "held_out_every_steps": 3}
 BOARD = ("tensorboard",)
-
-
-class Killed(Exception):
-    """Stands for the end of a process."""
-
-
-def kill_at(step: int) -> Callable[..., None]:
-    def progress(done: int, total: int, note: str = "") -> None:
-        if done == step:
-            raise Killed
-
-    return progress
 
 
 def heard(request: TrainRequest) -> dict[str, list[tuple[int, float]]]:
@@ -50,11 +39,6 @@ def heard(request: TrainRequest) -> dict[str, list[tuple[int, float]]]:
         for tag in events.Tags()["scalars"]:
             found.setdefault(tag, []).extend((event.step, event.value) for event in events.Scalars(tag))
     return found
-
-
-def log_of(request: TrainRequest, column: str) -> list[Any]:
-    values: list[Any] = read_table(StageFolder(request.stage).training_log)[column].to_pylist()
-    return values
 
 
 def in_steps(values: list[float]) -> list[tuple[int, float]]:
