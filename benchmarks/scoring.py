@@ -1,7 +1,6 @@
 """The four published judges at full size: our panel against one picture at a time, on the same weights, in one run.
 
-    python -m benchmarks.scoring                      # about half an hour on two cores, 14 GB of memory
-    python -m benchmarks.scoring --device cuda --images 64 --batch 32
+    python -m benchmarks.scoring cpu        # about twenty minutes on two cores, 20 GB of memory
 
 The architectures are the real ones, their weights random: the time does not depend on them. Each round runs every way
 once, in turn. Pictures are 512 x 512, five of each prompt, as in the paper's protocol. A way counts only if its
@@ -12,12 +11,9 @@ from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 
-import argparse
 import io
-import json
-import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +25,10 @@ from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionMode
 from transformers.models.blip.modeling_blip import BlipVisionModel
 from transformers.models.blip.modeling_blip_text import BlipTextModel
 
-from spin.core.environment import versions
+from benchmarks.command import measure
+from benchmarks.measuring import Check, Measured, Way, interleave, machine, matmul
+from benchmarks.profiles import Profile
+from benchmarks.world import pictures
 from spin.diffusion.remembering import Remembered
 from spin.evaluate import image_reward
 from spin.evaluate.aesthetic import Aesthetic
@@ -60,7 +59,13 @@ _HEAD_LAYERS: Final = (0, 2, 4, 6, 7)
 _VOCABULARY: Final = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "fox"])}
 _PROMPTS: Final = ("a red fox in the snow", "a castle on a hill at dawn, oil painting")
 _OF_A_PROMPT: Final = 5
-_DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_FLOPS: Final = 1.02e12  # of the four towers for one picture, and a fifth of a prompt: 0.97 to 1.06
+_ALLOWED: Final = {"PickScore": 1e-5, "HPSv2": 1e-6, "ImageReward": 1e-5, "Aesthetic": 1e-5}
+_ALLOWED_HALF: Final = {"PickScore": 0.1, "HPSv2": 5e-3, "ImageReward": 5e-3, "Aesthetic": 5e-3}
+_COMPARED: Final = (
+    ("ours float32", "N4 float32", False), ("ours bfloat16", "N4 bfloat16", True),
+    ("ours bfloat16", "N4 float32", True),
+)  # fmt: skip
 
 
 def judges(device: str, dtype: torch.dtype) -> list[Scorer]:
@@ -109,59 +114,42 @@ def together(panel: Panel, pictures: Sequence[bytes], prompts: Sequence[str]) ->
     return np.array([[found[judge.name].scores.item() for judge in panel.judges] for _, found, _ in answers])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--images", type=int, default=10)
-    parser.add_argument("--batch", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    pictures, prompts = _pictures(asked.images)
-    ways: dict[str, Callable[[], np.ndarray]] = {}
-    # The small ones first: while a judge is built its weights are there twice.
-    built = {name: judges(asked.device, dtype) for name, dtype in reversed(_DTYPES.items())}
-    for name in _DTYPES:
-        found, panel = built[name], Panel(built[name], asked.batch)
-        ways[f"one at a time, {name}"] = lambda found=found: one_at_a_time(found, pictures, prompts)
-        ways[f"panel, {name}"] = lambda panel=panel: together(panel, pictures, prompts)
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+def scoring(profile: Profile, _folder: Path) -> Measured:
+    device, images = profile.device, profile.judged
+    shown, prompts = pictures(images, 512, seed=0), [_PROMPTS[i // _OF_A_PROMPT % len(_PROMPTS)] for i in range(images)]
     scores: dict[str, np.ndarray] = {}
-    for _ in range(asked.rounds):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            scores[name] = way()
-            seconds[name].append(time.perf_counter() - start)
-    _tell(seconds, scores, asked.images)
-    if asked.json:
-        noted = {**vars(asked), "json": str(asked.json), "seconds": seconds, "load": os.getloadavg(), **versions()}
-        asked.json.write_text(json.dumps(noted, indent=1, default=str))
+
+    def way(name: str, dtype: str, judge: Callable[[], np.ndarray]) -> Way:
+        def run() -> None:
+            scores[name] = judge()
+
+        return Way(name, run, images, _FLOPS, dtype)
+
+    ways = []
+    # The small ones first: while a judge is built its weights are there twice.
+    built = {dtype: judges(device, getattr(torch, dtype)) for dtype in ("bfloat16", "float32")}
+    for dtype in ("float32", "bfloat16"):
+        found, panel = built[dtype], Panel(built[dtype], images)
+        ways.append(way(f"N4 {dtype}", dtype, partial(one_at_a_time, found, shown, prompts)))
+        ways.append(way(f"ours {dtype}", dtype, partial(together, panel, shown, prompts)))
+    products = [matmul(device, dtype, side=profile.side) for dtype in (torch.float32, torch.bfloat16)]
+    timed, load = interleave([*ways, *products], rounds=profile.rounds, device=device)
+    return Measured(
+        "scoring", profile.name, "", "picture", timed, ["N4 float32", "N4 bfloat16"], _checks(scores),
+        {"pictures": images, "of a prompt": _OF_A_PROMPT, "judges": "PickScore, HPSv2, ImageReward, Aesthetic"},
+        machine(device), load,
+    )  # fmt: skip
 
 
-def _tell(seconds: dict[str, list[float]], scores: dict[str, np.ndarray], images: int) -> None:
-    baseline = next(iter(seconds))
-    names = ("pickscore", "hpsv2", "image_reward", "aesthetic")
-    print(f"| {images} pictures, four judges | s an image | times N4 | largest difference: {', '.join(names)} |")
-    print("|---|---|---|---|")
-    for name, rounds in seconds.items():
-        ratios = np.array(seconds[baseline]) / np.array(rounds)
-        apart = np.abs(scores[name] - scores[baseline]).max(axis=0)
-        spread = f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
-        print(f"| {name} | {np.median(rounds) / images:.2f} | {spread} | {', '.join(f'{a:.1e}' for a in apart)} |")
-    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-
-
-def _pictures(count: int) -> tuple[list[bytes], list[str]]:
-    rng = np.random.default_rng(0)
-    pictures = []
-    for _ in range(count):
-        coarse = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
-        buffer = io.BytesIO()
-        coarse.resize((512, 512), Image.Resampling.BICUBIC).save(buffer, "PNG")
-        pictures.append(buffer.getvalue())
-    return pictures, [_PROMPTS[i // _OF_A_PROMPT % len(_PROMPTS)] for i in range(count)]
+def _checks(scores: Mapping[str, np.ndarray]) -> list[Check]:
+    """Scores of both ways in one precision, and what half precision costs; of each judge by its own scale."""
+    checks: list[Check] = []
+    for ours, theirs, half in _COMPARED:
+        apart = np.abs(scores[ours] - scores[theirs]).max(axis=0)
+        for number, judge in enumerate(_ALLOWED):
+            allowed = _ALLOWED_HALF[judge] if half else _ALLOWED[judge]
+            checks.append(Check(f"{judge}: {ours} from {theirs}", float(apart[number]), allowed))
+    return checks
 
 
 def _head(prefix: str) -> dict[str, torch.Tensor]:
@@ -189,4 +177,4 @@ def _timm_names(depth: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    measure(scoring, __doc__)

@@ -1,0 +1,178 @@
+"""Ways to do the same work, timed side by side: A B A B in one process, raw seconds kept.
+
+A ratio is that of the medians; its interval resamples whole rounds (percentile bootstrap), so that a disturbance that
+all ways of a round met widens it once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from spin.core.environment import cpu_model, versions
+from spin.core.statistics import Estimate
+
+RESAMPLES: Final = 10_000
+MATMUL: Final = "matmul"
+_BUSY: Final = 1.25  # load for each core above which other work was there too: the benchmark itself takes all cores
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to do some work."""
+
+    name: str
+    run: Callable[[], object]
+    units: float = 1.0  # images, pairs, shards, bytes that one call makes
+    flops: float = 0.0  # floating-point operations of one unit, counted
+    dtype: str = "float32"  # of what takes most of its time
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What a way took, round by round."""
+
+    name: str
+    units: float
+    flops: float
+    seconds: Sequence[float]
+    first_seconds: float = 0.0  # of the call before the rounds: compiling, warming up
+    dtype: str = "float32"
+
+    @property
+    def each(self) -> np.ndarray:
+        """Seconds for one unit in each round, (R,)."""
+        return np.array(self.seconds) / self.units
+
+    def quantile(self, share: float) -> float:
+        return float(np.quantile(self.each, share))
+
+    @property
+    def median(self) -> float:
+        return self.quantile(0.5)
+
+    @property
+    def is_ceiling(self) -> bool:
+        """Whether it is a matrix product beside the others, in a unit of its own."""
+        return self.name.startswith(MATMUL)
+
+    @property
+    def teraflops(self) -> float:
+        """10**12 operations a second."""
+        return self.flops / self.median * 1e-12
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a way gives beside what it is measured against."""
+
+    what: str
+    difference: float
+    allowed: float
+
+    @property
+    def holds(self) -> bool:
+        return self.difference <= self.allowed
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One benchmark of one profile: what stands in its JSON."""
+
+    benchmark: str
+    profile: str
+    command: str
+    unit: str
+    timed: Sequence[Timed]
+    against: Sequence[str] = ()  # the baselines that ratios are told to
+    checks: Sequence[Check] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)  # batch, steps, dtype, counts
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    load: Sequence[float] = ()  # average of a minute, before each round
+
+    def of(self, name: str) -> Timed:
+        return next(timed for timed in self.timed if timed.name == name)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether other work took the cores meanwhile."""
+        return max(self.load, default=0.0) > _BUSY * float(self.machine.get("cores", 1))
+
+    def share(self, timed: Timed) -> float | None:
+        """Of the rate of matrix products in the same precision and run; None where either is not known."""
+        product = next((each for each in self.timed if each.name == f"{MATMUL} {timed.dtype}"), None)
+        return None if product is None or not timed.flops else timed.teraflops / product.teraflops
+
+    def ratio(self, slow: str, fast: str) -> Estimate:
+        """How many times as fast one way is, for each unit, with its 95 % interval over rounds."""
+        return ratio(self.of(slow).each, self.of(fast).each)
+
+
+def ratio(slow: np.ndarray, fast: np.ndarray, *, seed: int = 0) -> Estimate:
+    """Median of `slow` by that of `fast`, (R,) each, paired by round."""
+    picked = np.random.default_rng(seed).integers(len(slow), size=(RESAMPLES, len(slow)))
+    resampled = np.median(slow[picked], axis=1) / np.median(fast[picked], axis=1)
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    return Estimate(float(np.median(slow) / np.median(fast)), float(low), float(high))
+
+
+def interleave(ways: Sequence[Way], *, rounds: int, device: str = "cpu") -> tuple[list[Timed], list[float]]:
+    """Every way once to warm up, then all of them in turn, round after round; and the load before each round."""
+    first = {way.name: _seconds(way, device) for way in ways}
+    seconds: dict[str, list[float]] = {way.name: [] for way in ways}
+    load: list[float] = []
+    for number in range(rounds):
+        load.append(os.getloadavg()[0])
+        for way in ways:
+            seconds[way.name].append(_seconds(way, device))
+            told = f"round {number + 1} of {rounds}: {way.name} {seconds[way.name][-1] / way.units:.4g} s each"
+            print(told, file=sys.stderr, flush=True)
+    timed = [Timed(w.name, w.units, w.flops, seconds[w.name], first[w.name], w.dtype) for w in ways]
+    return timed, load
+
+
+def matmul(device: str, dtype: torch.dtype, *, side: int) -> Way:
+    """A large matrix product on random data, in TFLOP: what a device reaches at most."""
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    name = str(dtype).removeprefix("torch.")
+    return Way(f"{MATMUL} {name}", lambda: left @ right, units=2e-12 * side**3, flops=1e12, dtype=name)
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What was measured on."""
+    name = cpu_model() if device == "cpu" else torch.cuda.get_device_name()
+    found = {"device": name, "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(), "platform": sys.platform}
+    return {**found, "versions": versions()}
+
+
+def write_measured(path: Path, measured: Measured) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(measured), indent=1, default=str) + "\n", "utf-8")
+
+
+def read_measured(path: Path) -> Measured:
+    raw = json.loads(path.read_text("utf-8"))
+    timed = [Timed(**each) for each in raw.pop("timed")]
+    return Measured(timed=timed, checks=[Check(**each) for each in raw.pop("checks")], **raw)
+
+
+def _seconds(way: Way, device: str) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    way.run()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()

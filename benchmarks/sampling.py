@@ -1,0 +1,149 @@
+"""Images a second: a shard of ours against diffusers' pipeline, as called by most and as tuned by the paper.
+
+    python -m benchmarks.sampling cpu
+
+N1 is the pipeline as its documentation calls it: one prompt, PNDM 50, PIL, PNG. N1b draws batches with a compiled UNet,
+N2 also takes DPM-Solver++ 20: the paper's fast recipe. Ours is the sample room at work on a shard, from the plan to the
+committed Parquet file; `UNet alone` is as many forward passes of its UNet and nothing else.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from benchmarks.command import measure
+from benchmarks.measuring import Check, Measured, Way, interleave, machine, matmul
+from benchmarks.profiles import Profile
+from benchmarks.sampling_peers import Peer
+from benchmarks.world import GUIDANCE, World
+from spin.core.planning import read_shard_rows
+from spin.core.schema import read_table, read_tensors
+from spin.diffusion.counting import count_passes
+from spin.diffusion.noise import initial_noise
+from spin.sample.opponent import resident_opponent
+from spin.sample.room import run as sample
+
+_STEPS: Final = {"pndm": 50, "dpmsolver++": 20}
+_CALLS: Final = {"pndm": 51, "dpmsolver++": 20}  # PNDM asks once more than it has steps
+_ALLOWED: Final = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}  # distance by the latents' own size, RMS
+_COMPARED: Final = 2  # images
+
+
+def sampling(profile: Profile, folder: Path) -> Measured:
+    world = World.make(folder, profile)
+    ours = profile.dtypes[-1]
+    slow = [(_naive(world, dtype)) for dtype in profile.dtypes]
+    ways = [
+        *slow,
+        *([_peer(world, f"DPM 20, batch 1, {d}", "dpmsolver++", d, batch=1) for d in profile.dtypes[:-1]]),
+        _peer(world, f"N1b {ours}", "pndm", ours, batch=profile.batch),
+        _peer(world, f"N2 {ours}", "dpmsolver++", ours, batch=profile.batch),
+        _shard(world),
+        _network_alone(world),
+    ]
+    products = [matmul(profile.device, getattr(torch, dtype), side=profile.side) for dtype in profile.dtypes]
+    timed, load = interleave([*ways, *products], rounds=profile.rounds, device=profile.device)
+    against = [way.name for way in ways if way.name.startswith(("N1 ", "DPM", "N2"))]
+    facts = {"model": profile.model, "batch": profile.batch, "shard": profile.shard, "guidance": GUIDANCE}
+    return Measured(
+        "sampling", profile.name, "", "image", timed, against, list(_checks(world)), facts,
+        machine(profile.device), load,
+    )  # fmt: skip
+
+
+def _naive(world: World, dtype: str) -> Way:
+    return _peer(world, f"N1 {dtype}", "pndm", dtype, batch=1)
+
+
+def _peer(world: World, name: str, solver: str, dtype: str, *, batch: int) -> Way:
+    """The pipeline on one batch; compiled where it draws several."""
+    prompts, noise = _asked(world, images=batch)
+    peer = _load_peer(world, solver, dtype, compiled=batch > 1 and world.profile.compile_peers)
+    folder = world.folder / "pngs"
+    return Way(
+        name, lambda: peer.draw(prompts, noise, folder), batch,
+        flops=_flops(world, solver, decoded=True), dtype=dtype,
+    )  # fmt: skip
+
+
+def _shard(world: World) -> Way:
+    """The room on a fresh stage each time; its model is resident after the first."""
+    profile, numbers = world.profile, count()
+
+    def make() -> None:
+        stage = world.stage(f"ours-{next(numbers)}", images=profile.shard)
+        made = sample(world.sample_request(stage)).images
+        assert made == profile.shard, made
+        shutil.rmtree(stage.path)
+
+    return Way(
+        f"ours {profile.dtypes[-1]}", make, profile.shard, _flops(world, "dpmsolver++", decoded=False),
+        profile.dtypes[-1],
+    )  # fmt: skip
+
+
+def _network_alone(world: World) -> Way:
+    """The resident opponent's network, asked as often as a batch asks it."""
+    profile = world.profile
+    stage = world.stage("alone", images=profile.batch)
+    opponent, _ = resident_opponent(world.sample_request(stage))
+    given = opponent.text.of([row["prompt_hash"] for row in read_shard_rows(stage, 0)])
+    context = type(given).cat([given, given])
+    noise = torch.randn(len(context), *opponent.shape, device=given.device).to(given.dtype)
+    step = torch.tensor(500, device=given.device)
+
+    @torch.no_grad()
+    def ask() -> None:
+        for _ in range(_CALLS["dpmsolver++"]):
+            opponent.denoiser(noise, step, context)
+
+    return Way(
+        "UNet alone", ask, profile.batch, _flops(world, "dpmsolver++", decoded=False), profile.dtypes[-1]
+    )  # fmt: skip
+
+
+def _checks(world: World) -> Iterator[Check]:
+    """The same noise and prompts through the pipeline and through the room."""
+    prompts, noise = _asked(world, images=_COMPARED)
+    small = replace(world, profile=replace(world.profile, batch=_COMPARED))
+    for dtype in world.profile.dtypes:
+        for solver, steps in _STEPS.items():
+            theirs = _load_peer(world, solver, dtype, compiled=False).latents(prompts, noise)
+            stage = small.stage(f"check-{solver}-{dtype}", images=_COMPARED)
+            asked = small.sample_request(stage, scheduler=solver, num_inference_steps=steps, dtype=dtype, compile=False)
+            sample(asked)
+            ours = torch.from_numpy(read_tensors(read_table(stage.samples(0)), "latent"))
+            apart = float((ours - theirs).square().mean().sqrt() / theirs.square().mean().sqrt())
+            yield Check(f"latents of {solver} {steps}, {dtype}: ours from the pipeline's, RMS", apart, _ALLOWED[dtype])
+
+
+def _load_peer(world: World, solver: str, dtype: str, *, compiled: bool) -> Peer:
+    return Peer.load(
+        world.base, solver=solver, steps=_STEPS[solver], guidance=GUIDANCE, dtype=dtype, device=world.profile.device,
+        compiled=compiled,
+    )  # fmt: skip
+
+
+def _asked(world: World, *, images: int) -> tuple[list[str], Tensor]:
+    """Captions and starting noise of the plan's first rows."""
+    rows = read_shard_rows(world.stage(f"asked-{images}", images=images), 0)
+    captions = world.captions
+    noise = initial_noise([row["seed"] for row in rows], world.skeleton.latent_shape)
+    return [captions[row["prompt_hash"]] for row in rows], noise
+
+
+def _flops(world: World, solver: str, *, decoded: bool) -> float:
+    passes = count_passes(world.skeleton)
+    return 2 * _CALLS[solver] * passes.denoised.total + decoded * passes.decoded.total
+
+
+if __name__ == "__main__":
+    measure(sampling, __doc__)

@@ -1,0 +1,70 @@
+"""Measured benchmarks as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.measuring import Check, Measured, Timed
+
+
+def table(measured: Measured) -> list[str]:
+    """A row for each way, then what was compared, and whether other work disturbed it."""
+    head = [f"{measured.benchmark}, {measured.profile}", f"s a {measured.unit}, median (p10 to p90)"]
+    head += [f"{measured.unit}s a second", *(f"times {name}" for name in measured.against), "TFLOP/s", "of matmul"]
+    rows = [_row(measured, timed) for timed in measured.timed if not timed.is_ceiling or not measured.against]
+    return [*markdown(head, rows), "", *_footnotes(measured)]
+
+
+def short_table(found: Sequence[Measured]) -> list[str]:
+    """What is ours against each baseline: one line each."""
+    rows = [
+        [measured.benchmark, timed.name, f"{number(1 / timed.median)} {measured.unit}s a second", name, ratio]
+        for measured in found
+        for timed in measured.timed
+        if timed.name.startswith("ours")
+        for name in measured.against
+        if (ratio := _ratio(measured, name, timed.name))
+    ]
+    return markdown(["benchmark", "way", "rate", "baseline", "times as fast [95 %]"], rows)
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def _row(measured: Measured, timed: Timed) -> list[str]:
+    spread = f"{number(timed.median)} ({number(timed.quantile(0.1))} to {number(timed.quantile(0.9))})"
+    ratios = [_ratio(measured, name, timed.name) for name in measured.against]
+    share = measured.share(timed)
+    rate = number(timed.teraflops) if timed.flops else ""
+    return [timed.name, spread, number(1 / timed.median), *ratios, rate, "" if share is None else f"{share:.0%}"]
+
+
+def _ratio(measured: Measured, slow: str, fast: str) -> str:
+    if slow == fast:
+        return "1"
+    found = measured.ratio(slow, fast)
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]" + (" noisy" if measured.noisy else "")
+
+
+def _footnotes(measured: Measured) -> list[str]:
+    machine, lines = measured.machine, [_told(check) for check in measured.checks]
+    load = f"load {min(measured.load):.1f} to {max(measured.load):.1f} on {machine['cores']} cores"
+    facts = ", ".join(f"{name} {value}" for name, value in measured.facts.items())
+    reached = [f"{timed.name} {number(timed.teraflops)} TFLOP/s" for timed in measured.timed if timed.is_ceiling]
+    return [
+        *lines,
+        f"- {', '.join(reached)}",
+        f"- {machine['device']}, torch {machine['versions']['torch']}, {load}; {facts}",
+    ]
+
+
+def _told(check: Check) -> str:
+    verdict = "" if check.holds else ": DOES NOT HOLD, its speed does not count"
+    return f"- {check.what}: {check.difference:.1e}, allowed {check.allowed:.0e}{verdict}"
+
+
+def number(value: float) -> str:
+    """Three digits, whatever the size."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"

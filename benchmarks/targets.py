@@ -1,0 +1,66 @@
+"""What was aimed at before anything was measured: a floor and a target of each number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.measuring import Measured
+
+Found = Mapping[str, Measured]  # by name of the benchmark, of one profile
+
+
+@dataclass(frozen=True)
+class Target:
+    """A number of one profile; the larger the better, unless `least`."""
+
+    what: str
+    profile: str
+    benchmark: str
+    value: Callable[[Measured], float]
+    floor: float
+    target: float
+    least: bool = False
+    share: bool = False  # written in per cent
+
+    def verdict(self, value: float) -> str:
+        reached = (lambda bound: value <= bound) if self.least else (lambda bound: value >= bound)
+        return "target" if reached(self.target) else "floor" if reached(self.floor) else "below the floor"
+
+    def told(self, value: float) -> str:
+        return f"{value:.0%}" if self.share else f"{value:.3g}"
+
+
+def _times(slow: str, fast: str) -> Callable[[Measured], float]:
+    return lambda measured: measured.ratio(slow, fast).value
+
+
+def _share(name: str) -> Callable[[Measured], float]:
+    return lambda measured: measured.share(measured.of(name)) or 0.0
+
+
+def _fact(name: str) -> Callable[[Measured], float]:
+    return lambda measured: float(measured.facts[name])
+
+
+TARGETS: Final = (
+    Target("sampling over N1", "gpu", "sampling", _times("N1 bfloat16", "ours bfloat16"), 8, 12),
+    Target("sampling over N2", "gpu", "sampling", _times("N2 bfloat16", "ours bfloat16"), 1.2, 1.5),
+    Target("UNet alone, share of matmul", "gpu", "sampling", _share("UNet alone"), 0.45, 0.55, share=True),
+    Target("whole shard over UNet alone", "gpu", "sampling", _times("UNet alone", "ours bfloat16"), 0.95, 0.98),
+    Target("training over N3", "gpu", "training", _times("N3 bfloat16", "ours bfloat16"), 4, 6),
+    Target("training over N3b", "gpu", "training", _times("N3b bfloat16", "ours bfloat16"), 1.6, 2),
+    Target("training, share of matmul", "gpu", "training", _share("ours bfloat16"), 0.35, 0.45, share=True),
+    Target("a pair by an image of SFT", "gpu", "training", _fact("a pair by an image of SFT"), 2.8, 2.67, least=True),
+    Target("judges over N4", "gpu", "scoring", _times("N4 bfloat16", "ours bfloat16"), 5, 10),
+    Target("sampling over N1 in float32", "cpu", "sampling", _times("N1 float32", "ours bfloat16"), 6, 8),
+    Target(
+        "sampling over DPM 20, batch 1, float32", "cpu", "sampling",
+        _times("DPM 20, batch 1, float32", "ours bfloat16"), 2.5, 3.3,
+    ),
+    Target("whole shard over UNet alone", "cpu", "sampling", _times("UNet alone", "ours bfloat16"), 0.95, 0.98),
+    Target("training over N3 in float32", "cpu", "training", _times("N3 float32", "ours bfloat16"), 1.7, 2.5),
+    Target("a pair by an image of SFT", "cpu", "training", _fact("a pair by an image of SFT"), 2.8, 2.67, least=True),
+    Target("judges over N4 in float32", "cpu", "scoring", _times("N4 float32", "ours bfloat16"), 2.5, 3.5),
+)  # fmt: skip
