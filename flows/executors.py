@@ -21,7 +21,7 @@ from spin.core.environment import code_version
 from spin.core.layout import StageFolder
 from spin.core.plan import Plan
 from spin.core.planning import read_plan
-from spin.core.store import discard, is_intact, is_whole, stands
+from spin.core.store import discard, is_sound, is_whole, stands
 from spin.evaluate.request import EvaluateRequest, EvaluateResult
 from spin.evaluate.shards import (
     evaluation_folder,
@@ -194,12 +194,12 @@ def _standing(request: TrainRequest, *, steps: int) -> TrainResult:
 
 
 def missing_samples(stage: StageFolder, plan: Plan, identity: dict[str, Any]) -> tuple[int, ...]:
-    """Shards of an iteration that are missing or damaged, every byte hashed."""
+    """Shards of an iteration that are missing or damaged; what was touched since it was hashed is hashed again."""
     return tuple(shard for shard in range(plan.shards) if not stands(stage.samples(shard), identity))
 
 
 def unscored_shards(request: EvaluateRequest) -> tuple[int, ...]:
-    """Shards of an evaluation that lack a part or have a damaged one, every byte hashed; damaged files are gone."""
+    """Shards of an evaluation that lack a part or have a damaged one; damaged files are gone."""
     folder, missing = evaluation_folder(request), missing_shards(request, check=stands)
     for shard in missing:
         for part in missing_parts(request, shard, check=stands):
@@ -210,5 +210,5 @@ def unscored_shards(request: EvaluateRequest) -> tuple[int, ...]:
 
 def _show_damage(artifact: Path, identity: Mapping[str, Any] | None = None) -> None:
     """Take a damaged file away that looks whole: the quick looks of the joiner must see that it is missing."""
-    if is_whole(artifact, identity=identity) and not is_intact(artifact):
+    if is_whole(artifact, identity=identity) and not is_sound(artifact):
         discard(artifact)

@@ -12,6 +12,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from spin.core.layout import RunsRoot
+from spin.diffusion.digest import model_digest
 from spin.report.lineage import Lineage, lineage
 from spin.report.link import Link
 from tasks.showing import console
@@ -29,7 +30,7 @@ _FACTS: Final = {  # what the tree tells of a link; JSON tells all
 def print_lineage(root: Path, run: str, target: str | None, *, as_json: bool, hash_bytes: bool) -> bool:
     """Print the chain; true where no link of it is broken."""
     folder = RunsRoot(root.absolute()).run(run)
-    found = lineage(folder, target, hash_bytes=hash_bytes, model_digest=_model_digest if hash_bytes else None)
+    found = lineage(folder, target, hash_bytes=hash_bytes, model_digest=model_digest if hash_bytes else None)
     if as_json:
         print_json(run, target, found)
     else:
@@ -91,9 +92,3 @@ def _line(link: Link) -> Text:
 
 def _short(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _model_digest(folder: Path) -> str:
-    from spin.diffusion.checkpoint import model_digest  # torch: 4 s, paid only with --verify
-
-    return model_digest(folder)

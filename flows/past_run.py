@@ -20,6 +20,7 @@ from spin.core.layout import RunsRoot
 from spin.core.plan import Plan
 from spin.core.planning import read_plan
 from spin.core.record import Record, read_record, recorded_config
+from spin.diffusion.digest import model_digest
 from spin.prepare.request import PrepareResult
 from tasks.launching import device_of, find_device
 
@@ -125,8 +126,6 @@ def refuse_other_code(run: str, wanted: str) -> None:
 
 def _refuse_changed_base(record: Record) -> None:
     """New scores under an old digest would be believed by every run that shares them."""
-    from spin.diffusion.checkpoint import model_digest  # torch: only running flows pay for it
-
     base = record.get("base")
     if base is None:
         return

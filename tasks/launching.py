@@ -58,12 +58,14 @@ def device_of(execution: ExecutionConfig) -> str:
 
 def find_device(wanted: str) -> str:
     """cpu or cuda; `auto` takes CUDA where there is one."""
+    if wanted == "cpu":
+        return "cpu"
     import torch  # here, because only running flows pay for it
 
     has_cuda = torch.cuda.is_available()
     if wanted == "cuda" and not has_cuda:
         raise ConfigError("no CUDA device here", where="execution.device", fix="set it to auto or cpu")
-    return "cuda" if has_cuda and wanted != "cpu" else "cpu"
+    return "cuda" if has_cuda else "cpu"
 
 
 def card_memory() -> tuple[str, int] | None:

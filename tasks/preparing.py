@@ -11,6 +11,7 @@ from prefect.logging import get_run_logger
 from spin.core.layout import StageFolder
 from spin.core.plan import Plan
 from spin.core.planning import write_plan
+from spin.diffusion.digest import model_digest
 from spin.prepare.request import PrepareRequest, PrepareResult
 from tasks.launching import Room
 from tasks.retrying import DOOR
@@ -20,7 +21,6 @@ from tasks.showing import shown
 @task(task_run_name="find base {name}", **DOOR)
 def find_base(name: str) -> tuple[Path, str]:
     """Folder and digest of the base model; a hub id is downloaded once."""
-    from spin.diffusion.checkpoint import model_digest  # torch: 4 s, paid only by whoever runs it
     from spin.prepare.base import resolve_base
 
     folder = resolve_base(name)

@@ -1,4 +1,7 @@
-"""Peak memory of a process of its own over many rows: `python -m tests.growth judging|pairs FOLDER`.
+"""Peak memory of a process of its own over many rows: `python -m tests.growth planning|pairs|... FOLDER`.
+
+    python -m tests.growth all /tmp/growth     # writes 10 thousand and a million rows, and tells all four
+
 
 The folders hold real files of the formats that the rooms read, with tiny pictures and latents; nothing is faked.
 """
@@ -6,6 +9,7 @@ The folders hold real files of the formats that the rooms read, with tiny pictur
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -126,8 +130,77 @@ def read_batches_of_pairs(folder: Path) -> None:
         assert len({pairs.prompt_hashes[visit.row] for visit in batch}) == 32
 
 
-WORK: dict[str, Callable[[Path], None]] = {"judging": judge, "pairs": read_batches_of_pairs}
+def plan_again(folder: Path) -> None:
+    """A plan that reads every row once."""
+    from spin.core.planning import count_train_rows, read_plan, write_plan
+
+    prompts, stage = folder / "prompts.parquet", StageFolder(folder / f"planned-{os.getpid()}" / "iteration-01")
+    rows = count_train_rows(prompts)
+    plan = write_plan(
+        stage, prompts=prompts, reads=rows, draws=1, shard_size=512, batch_size=64, run_seed=0, config_hash="c",
+        code_version="1", parent_digest="p",
+    )  # fmt: skip
+    assert plan.images == rows
+    assert read_plan(stage) == plan
+
+
+def evaluate(folder: Path) -> None:
+    """All of an evaluation but its networks, on every held-out row: prompts, what is missing, real pictures."""
+    from spin.evaluate.asked import pictures_of, read_prompts, real_pictures
+    from spin.evaluate.request import EvaluateRequest
+    from spin.evaluate.shards import missing_shards, picture_count, prompts_in_shard
+
+    request = EvaluateRequest(
+        runs_root=folder, subject=None, subject_digest="data", benchmark="test", prompts=None, real=folder,
+        data_digest="d", max_prompts=None, protocol="single", images_per_prompt=1, diversity_prompts=0,
+        diversity_images=1, scheduler="dpm", guidance_scale=1.0, num_inference_steps=1, seed=0, batch_size=8,
+        shard_size=64, shards=None, finish=True, judges="miniature", scorers=("aesthetic",), scorers_folder=None,
+        hps_version="v2.0", hps_antialias=False, scorer_dtype="float32", max_bad_share=0.1, denoising_draws=1,
+        device="cpu", dtype="float32", threads=1,
+    )  # fmt: skip
+    prompts, missing = read_prompts(request), missing_shards(request)
+    assert picture_count(request, missing) == len(pictures_of(prompts)) == len(prompts)
+    for shard in missing[:20]:
+        size = prompts_in_shard(request)
+        assert all(real_pictures(request, prompts[shard * size : (shard + 1) * size]))
+
+
+def write_held_out_rows(folder: Path, rows: int) -> Path:
+    """The held-out tenth of `rows` rows, as the prepare room keeps it; pictures of a few bytes."""
+    from spin.core.schema import IMAGE_TYPE
+
+    schema = pa.schema([*((name, pa.string()) for name in ("sample_id", "caption", "split")), ("image", IMAGE_TYPE)])
+    made = (
+        {"sample_id": identity_hash(number)[:32], "caption": f"picture {number} of many, at night", "split": "test",
+         "image": {"bytes": b"png", "path": None}}
+        for number in range(rows // 10)
+    )  # fmt: skip
+    artifact = folder / "held-out.parquet"
+    commit(artifact, lambda path: write_rows(path, schema, made), kind="held-out", digest=content_digest)
+    return folder
+
+
+WORK: dict[str, Callable[[Path], None]] = {
+    "planning": plan_again, "pairs": read_batches_of_pairs, "judging": judge, "evaluating": evaluate,
+}  # fmt: skip
+WRITTEN: dict[str, Callable[[Path, int], Path]] = {
+    "planning": write_stage, "pairs": write_stage, "judging": write_pictures, "evaluating": write_held_out_rows,
+}  # fmt: skip
+
+
+def tell_all(folder: Path, few: int = 10_000, many: int = 1_000_000) -> None:
+    """A line for each kind of work; what is written for one serves the next that reads the same."""
+    for work, write in WRITTEN.items():
+        places = [folder / write.__name__ / str(rows) for rows in (few, many)]
+        for place, rows in zip(places, (few, many), strict=True):
+            if not place.exists():
+                write(place, rows)
+        print(f"{work:<12} {growth_of(work, *places):+6.0f} MiB from {few} to {many} rows", flush=True)
+
 
 if __name__ == "__main__":
-    WORK[sys.argv[1]](Path(sys.argv[2]))
-    print(peak_bytes())
+    if sys.argv[1] == "all":
+        tell_all(Path(sys.argv[2]))
+    else:
+        WORK[sys.argv[1]](Path(sys.argv[2]))
+        print(peak_bytes())

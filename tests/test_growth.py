@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.growth import growth_of, write_pictures, write_stage
+from tests.growth import growth_of, write_held_out_rows, write_pictures, write_stage
 
 FEW, MANY = 10_000, 200_000
 ALLOWED_MIB = 40
@@ -24,6 +24,13 @@ def test_judging_two_hundred_thousand_rows_takes_the_memory_of_ten_thousand(tmp_
 
 
 @pytest.mark.slow
-def test_training_reads_two_hundred_thousand_pairs_in_the_memory_of_ten_thousand(tmp_path: Path) -> None:
+def test_evaluating_the_held_out_tenth_of_two_hundred_thousand_takes_the_memory_of_ten_thousand(tmp_path: Path) -> None:
+    few, many = (write_held_out_rows(tmp_path / str(rows), rows) for rows in (FEW, MANY))
+    assert growth_of("evaluating", few, many) < ALLOWED_MIB
+
+
+@pytest.mark.slow
+def test_two_hundred_thousand_pairs_are_planned_and_read_in_the_memory_of_ten_thousand(tmp_path: Path) -> None:
     few, many = (write_stage(tmp_path / str(rows), rows) for rows in (FEW, MANY))
+    assert growth_of("planning", few, many) < ALLOWED_MIB
     assert growth_of("pairs", few, many) < ALLOWED_MIB

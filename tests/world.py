@@ -16,7 +16,7 @@ from spin.core.plan import Plan
 from spin.core.planning import write_plan
 from spin.core.schema import content_digest, read_table, write_table
 from spin.core.store import commit
-from spin.diffusion.checkpoint import model_digest
+from spin.diffusion.digest import model_digest
 from spin.prepare.request import PrepareRequest
 from spin.prepare.room import run as prepare
 from spin.sample.request import SampleRequest

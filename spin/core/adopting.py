@@ -18,7 +18,7 @@ from typing import Any
 from spin.core.environment import class_in
 from spin.core.errors import ArtifactError
 from spin.core.layout import RunFolder
-from spin.core.store import commit, is_whole, read_manifest, stands
+from spin.core.store import commit, is_whole, read_manifest, stands, verify
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,7 @@ def _take(theirs: Sequence[Path], ours: Sequence[Path], identity: Mapping[str, A
 
 def _link(source: Path, target: Path) -> bool:
     """Commit the same bytes under another name, with what they cost where they were made; False on a conflict."""
-    manifest = read_manifest(source)
-    if manifest is None:
-        return False
+    manifest = verify(source)  # the bytes get a new manifest, by what they are now
 
     def write(draft: Path) -> None:
         if source.is_dir():

@@ -301,3 +301,8 @@ def adapter_of(checkpoint: Path) -> Path:
 def manifest_path(artifact: Path) -> Path:
     """The manifest stands beside its artifact, so that a checkpoint folder stays a plain diffusers folder."""
     return artifact.with_name(f"{artifact.name}.manifest.json")
+
+
+def stamp_path(artifact: Path) -> Path:
+    """Beside the manifest: which bytes were hashed and found right, see `spin.core.stamps`."""
+    return artifact.with_name(f".{artifact.name}.verified")

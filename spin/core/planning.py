@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -57,16 +57,9 @@ def write_plan(
         "config": config_hash, "code": code_version, "parent": parent_digest,
         "prompts": _content_digest_of(prompts),
     }  # fmt: skip
-    with _open_train(prompts) as train:
-        if not train.count:
-            raise DataError("holds no train rows", where=str(prompts), fix="add images, or lower data.held_out_share")
-        if not stands(stage.plan_rows, identity):
-            rows = plan_rows(
-                rows=train.count, reads=reads, draws=draws, shard_size=shard_size, run_seed=run_seed, stage=stage.name
-            )
-            tables = _tables(rows, train, run_seed=run_seed, stage=stage.name, shard_size=shard_size)
-            _commit_rows(stage.plan_rows, train.planned, tables, identity)
-    images = min(reads, train.count * draws)
+    images = _planned_images(stage, identity)
+    if images is None:
+        images = _write_rows(stage, prompts, identity, reads, draws, shard_size, run_seed)
     plan = Plan(
         stage=stage.name,
         images=images,
@@ -82,8 +75,34 @@ def write_plan(
     return plan
 
 
+def _planned_images(stage: StageFolder, identity: Mapping[str, Any]) -> int | None:
+    """Images of a plan whose rows stand; None where there is none, or nobody has written its header."""
+    if not stands(stage.plan_rows, identity):
+        return None
+    try:
+        return read_plan(stage).images
+    except ArtifactError:
+        return None
+
+
+def _write_rows(
+    stage: StageFolder, prompts: Path, identity: Mapping[str, Any], reads: int, draws: int, size: int, run_seed: int
+) -> int:
+    """Write the rows unless they stand; their number."""
+    with _open_train(prompts) as train:
+        if not train.count:
+            raise DataError("holds no train rows", where=str(prompts), fix="add images, or lower data.held_out_share")
+        if not stands(stage.plan_rows, identity):
+            rows = plan_rows(
+                rows=train.count, reads=reads, draws=draws, shard_size=size, run_seed=run_seed, stage=stage.name
+            )
+            tables = _tables(rows, train, run_seed=run_seed, stage=stage.name, shard_size=size)
+            _commit_rows(stage.plan_rows, train.planned, tables, identity)
+        return min(reads, train.count * draws)
+
+
 def read_plan(stage: StageFolder) -> Plan:
-    """The plan's header; it and the rows are verified against their manifests and against each other."""
+    """The plan's header, verified, and against its rows; whoever reads those calls `verify` before."""
     verify(stage.plan)
     try:
         raw = json.loads(stage.plan.read_text("utf-8"))
@@ -93,7 +112,7 @@ def read_plan(stage: StageFolder) -> Plan:
         raise ArtifactError("is not a plan of this version", where=str(stage.plan), fix="run again") from error
     if plan.plan_hash != expected:
         raise ArtifactError("plan does not have the hash it states", where=str(stage.plan), fix="run again")
-    if verify(stage.plan_rows).content_digest != plan.rows_digest:
+    if verify(stage.plan_rows, trusting=True).content_digest != plan.rows_digest:
         raise ArtifactError("rows are not those of plan.json", where=str(stage.plan_rows), fix="run again")
     return plan
 
@@ -216,7 +235,7 @@ def _tables(
             start += len(draws)
 
 
-def _commit_rows(artifact: Path, schema: pa.Schema, tables: Iterator[pa.Table], identity: dict[str, Any]) -> None:
+def _commit_rows(artifact: Path, schema: pa.Schema, tables: Iterator[pa.Table], identity: Mapping[str, Any]) -> None:
     def write(path: Path) -> None:
         with pq.ParquetWriter(path, schema, use_dictionary=False, write_page_checksum=True) as writer:
             for table in tables:

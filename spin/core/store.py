@@ -23,7 +23,8 @@ from typing import Any, Final
 
 from spin.core.draft import draft_path, files, fill, folders, fsync, remove, sweep
 from spin.core.errors import ArtifactError
-from spin.core.layout import manifest_path
+from spin.core.layout import manifest_path, stamp_path
+from spin.core.stamps import stamping
 
 COMMIT_POINTS: Final = (
     "before-write", "after-write", "after-fsync", "after-link", "before-manifest", "after-manifest",
@@ -125,33 +126,22 @@ def is_whole(artifact: Path, *, identity: Mapping[str, Any] | None = None) -> bo
 
     With `identity`, an artifact made from something else counts as missing.
     """
-    try:
-        manifest = read_manifest(artifact)
-    except ArtifactError:
-        return False
-    if manifest is None or (identity is not None and manifest.identity != _as_json(identity)):
-        return False
-    return artifact.exists() and all(_looks_right(_locate(artifact, record), record) for record in manifest.files)
+    return _whole(artifact, identity) is not None
 
 
-def verify(artifact: Path) -> Manifest:
-    """Hash every file of an artifact against its manifest; whoever reads the bytes calls this first."""
+def verify(artifact: Path, *, trusting: bool = False) -> Manifest:
+    """Hash every file of an artifact against its manifest; whoever reads the bytes calls this first.
+
+    Args:
+        trusting: files that were hashed before and not touched since are not hashed again (`spin.core.stamps`); for
+            those who only decide what is missing, never for those who then read the bytes.
+    """
     manifest = read_manifest(artifact)
     if manifest is None:
         raise ArtifactError(
             "is not there, or was never finished", where=str(artifact), fix="run again; it is made again"
         )
-    for record in manifest.files:
-        path = _locate(artifact, record)
-        try:
-            if path.stat().st_size == record.size_bytes and hash_file(path) == record.sha256:
-                continue
-            problem = "bytes differ from the manifest"
-        except (FileNotFoundError, NotADirectoryError):
-            problem = "file is missing"
-        except OSError as error:
-            raise ArtifactError(f"cannot read: {error.strerror}", where=str(path), fix="try again") from error
-        raise ArtifactError(problem, where=str(path), fix="run again; it is made again")
+    _hash(artifact, manifest, trusting=trusting)
     return manifest
 
 
@@ -164,14 +154,30 @@ def is_intact(artifact: Path) -> bool:
     return True
 
 
+def is_sound(artifact: Path, *, identity: Mapping[str, Any] | None = None) -> bool:
+    """Whole, and every byte found right, now or since anybody touched it: for those who decide what is missing."""
+    manifest = _whole(artifact, identity)
+    if manifest is None:
+        return False
+    try:
+        _hash(artifact, manifest, trusting=True)
+    except ArtifactError:
+        return False
+    return True
+
+
 def stands(artifact: Path, identity: Mapping[str, Any]) -> bool:
-    """Made from the same things, and every byte as it was written: what need not be made again."""
-    return is_whole(artifact, identity=identity) and is_intact(artifact)
+    """Made from the same things, and every byte as it was written: what need not be made again.
+
+    For those who decide what is missing, as `is_sound`; whoever then reads the bytes calls `verify`.
+    """
+    return is_sound(artifact, identity=identity)
 
 
 def discard(artifact: Path) -> None:
     """Take an artifact away, manifest first, so that it is never half there."""
     manifest_path(artifact).unlink(missing_ok=True)
+    stamp_path(artifact).unlink(missing_ok=True)
     remove(artifact)
 
 
@@ -233,6 +239,39 @@ def _combine(records: tuple[FileRecord, ...]) -> str:
 
 def _locate(artifact: Path, record: FileRecord) -> Path:
     return artifact / record.name if record.name else artifact
+
+
+def _whole(artifact: Path, identity: Mapping[str, Any] | None) -> Manifest | None:
+    """The manifest of an artifact that looks whole."""
+    try:
+        manifest = read_manifest(artifact)
+    except ArtifactError:
+        return None
+    if manifest is None or (identity is not None and manifest.identity != _as_json(identity)):
+        return None
+    whole = artifact.exists() and all(_looks_right(_locate(artifact, record), record) for record in manifest.files)
+    return manifest if whole else None
+
+
+def _hash(artifact: Path, manifest: Manifest, *, trusting: bool) -> None:
+    """Hash the files against the manifest, where `trusting` only those without a stamp."""
+    expected = {_locate(artifact, record): record for record in manifest.files}
+    with stamping(artifact, {path: r.sha256 for path, r in expected.items()}, trusting=trusting) as known:
+        for path, record in expected.items():
+            if path not in known:
+                _require_right(path, record)
+
+
+def _require_right(path: Path, record: FileRecord) -> None:
+    try:
+        if path.stat().st_size == record.size_bytes and hash_file(path) == record.sha256:
+            return
+        problem = "bytes differ from the manifest"
+    except (FileNotFoundError, NotADirectoryError):
+        problem = "file is missing"
+    except OSError as error:
+        raise ArtifactError(f"cannot read: {error.strerror}", where=str(path), fix="try again") from error
+    raise ArtifactError(problem, where=str(path), fix="run again; it is made again")
 
 
 def _looks_right(path: Path, record: FileRecord) -> bool:

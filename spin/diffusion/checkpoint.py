@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,24 +15,12 @@ from safetensors import SafetensorError
 
 from spin.core.draft import link_or_copy
 from spin.core.errors import ArtifactError
-from spin.core.store import hash_file, read_manifest, verify
+from spin.core.store import read_manifest, verify
 from spin.diffusion.families.registry import components, family_of
 from spin.diffusion.schedules import Diffusion, Flow, Law, Schedule
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _LEFT_OUT = ("safety_checker",)  # judges pictures, is none of the model's; 1.2 GB with each checkpoint
-
-
-def model_digest(folder: Path) -> str:
-    """Digest of every file that makes the model, wherever the folder lies: its index, and its family's parts.
-
-    What else lies there is none of it: a safety checker that is downloaded later leaves the digest.
-    """
-    parts = (path for name in family_of(folder).parts for path in (folder / name).rglob("*"))
-    made_of = {".json", ".safetensors", ".txt", ".model"}
-    files = sorted([folder / "model_index.json", *(p for p in parts if p.is_file() and p.suffix in made_of)])
-    lines = (f"{path.relative_to(folder).as_posix()} {hash_file(path)}" for path in files)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def load_denoiser(folder: Path, *, device: str, dtype: str = "float32") -> Any:

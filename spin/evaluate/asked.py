@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,12 @@ import pyarrow.parquet as pq
 from spin.core.errors import ArtifactError, DataError
 from spin.core.layout import RealCache
 from spin.core.plan import seed_of
-from spin.core.schema import read_table
+from spin.core.schema import read_batches
 from spin.core.store import verify
 from spin.evaluate.request import EvaluateRequest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """A prompt, the one seed of all its pictures, and the place of its real picture in the file, where it has one."""
 
@@ -39,13 +40,16 @@ class Picture:
     draw: int
 
 
-def read_prompts(request: EvaluateRequest) -> list[Prompt]:
+def read_prompts(request: EvaluateRequest, *, trusting: bool = False) -> list[Prompt]:
     """The first `max_prompts` prompts; seeds are functions of the prompt, so no model changes them.
 
     The whole file is verified; pictures stay in it until `real_pictures` takes some.
+
+    Args:
+        trusting: as `store.verify`; for those who only count them.
     """
-    rows = _prompt_set(request.prompts) if request.prompts is not None else _held_out(request)
-    return [_asked(request, number, row) for number, row in enumerate(rows[: request.max_prompts])]
+    rows = _prompt_set(request.prompts, trusting) if request.prompts is not None else _held_out(request, trusting)
+    return [_asked(request, number, row) for number, row in enumerate(islice(rows, request.max_prompts))]
 
 
 def pictures_of(prompts: Iterable[Prompt]) -> list[Picture]:
@@ -82,26 +86,26 @@ def take_rows(path: Path, positions: Sequence[int], column: str) -> pa.Table:
 _Row = tuple[str, str, str | None, str | None, int | None]  # id, prompt, category, challenge, position
 
 
-def _prompt_set(path: Path) -> list[_Row]:
-    verify(path)
-    table = read_table(path, ["prompt_id", "prompt", "category", "challenge"])
-    return [(*row, None) for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]
+def _prompt_set(path: Path, trusting: bool) -> Iterator[_Row]:
+    verify(path, trusting=trusting)
+    for batch in read_batches(path, ["prompt_id", "prompt", "category", "challenge"]):
+        yield from (
+            (row["prompt_id"], row["prompt"], row["category"], row["challenge"], None) for row in batch.to_pylist()
+        )
 
 
-def _held_out(request: EvaluateRequest) -> list[_Row]:
+def _held_out(request: EvaluateRequest, trusting: bool) -> Iterator[_Row]:
     assert request.real is not None
     path = RealCache(request.real).held_out_images
-    verify(path)
-    table = read_table(path, ["sample_id", "caption", "split"]).to_pylist()
-    rows: Iterator[_Row] = (
-        (row["sample_id"], row["caption"], None, None, position)
-        for position, row in enumerate(table)
-        if row["split"] == request.benchmark
-    )
-    found = list(rows)
+    verify(path, trusting=trusting)
+    rows = (row for batch in read_batches(path, ["sample_id", "caption", "split"]) for row in batch.to_pylist())
+    found = False
+    for position, row in enumerate(rows):
+        if row["split"] == request.benchmark:
+            found = True
+            yield row["sample_id"], row["caption"], None, None, position
     if not found:
         raise DataError(f"no rows in split {request.benchmark!r}", where=str(path), fix="raise data.held_out_share")
-    return found
 
 
 def _asked(request: EvaluateRequest, number: int, row: _Row) -> Prompt:

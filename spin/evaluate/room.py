@@ -188,9 +188,10 @@ class _Evaluation:
 
     def _refuse_bad_pictures(self) -> None:
         """Raise where more than `max_bad_share` of the pictures cannot be judged."""
-        rejected = [
-            row for shard in range(self.shards) for row in read_table(self.folder.quarantine(shard)).to_pylist()
-        ]
+        rejected = []
+        for path in map(self.folder.quarantine, range(self.shards)):
+            verify(path)
+            rejected += read_table(path).to_pylist()
         pictures = sum(len(self.pictures_of(shard)) for shard in range(self.shards))
         if len(rejected) <= self.request.max_bad_share * pictures:
             return

@@ -24,7 +24,9 @@ from spin.miniature.judge_weights import judges_digest
 
 Part = Literal["images", "quarantine", "scores", "safety", "denoising"]
 Identity = dict[str, Any]
-Check = Callable[[Path, Identity], bool]  # `looks_whole`, or the store's `stands`, which hashes every byte
+Check = Callable[
+    [Path, Identity], bool
+]  # `looks_whole`, or the store's `stands`: every byte was hashed since it was touched
 
 
 def looks_whole(artifact: Path, identity: Identity) -> bool:
@@ -46,13 +48,13 @@ def prompts_in_shard(request: EvaluateRequest) -> int:
 
 
 def shard_count(request: EvaluateRequest) -> int:
-    """Number of shards of the whole evaluation; counts the verified prompts."""
-    return count_shards(len(read_prompts(request)), prompts_in_shard(request))
+    """Number of shards of the whole evaluation; counts the prompts."""
+    return count_shards(len(read_prompts(request, trusting=True)), prompts_in_shard(request))
 
 
 def picture_count(request: EvaluateRequest, shards: Sequence[int]) -> int:
     """Pictures that these shards hold."""
-    prompts, size = read_prompts(request), prompts_in_shard(request)
+    prompts, size = read_prompts(request, trusting=True), prompts_in_shard(request)
     return sum(prompt.draws for shard in shards for prompt in prompts[shard * size : (shard + 1) * size])
 
 

@@ -22,7 +22,7 @@ from spin.core.layout import StageFolder
 from spin.core.plan import Plan, identity_hash
 from spin.core.planning import read_shard_rows
 from spin.core.schema import is_tensor, read_table, read_tensors
-from spin.core.store import read_manifest
+from spin.core.store import read_manifest, verify
 from spin.sample.drawing import class_of, draw_table
 from spin.sample.opponent import Opponent
 from spin.sample.request import SampleRequest
@@ -51,7 +51,7 @@ def check_images(
     opponent: Opponent,
     advance: Callable[[int], None],
 ) -> Checked:
-    """Draw `rows` again and compare with their shards, whose bytes are verified by now; writes nothing."""
+    """Draw `rows` again and compare with their shards; writes nothing."""
     if not rows:
         return Checked()
     drawn = draw_table(rows, request, plan, opponent, advance)
@@ -71,6 +71,7 @@ def _standing(stage: StageFolder, rows: Sequence[dict[str, Any]], name: str) -> 
     found: list[npt.NDArray[np.float32]] = []
     for shard in sorted({row["shard"] for row in rows}):
         path = stage.samples(shard)
+        verify(path)
         table = read_table(path, ["position", name])
         wanted = [row["position"] for row in rows if row["shard"] == shard]
         places = {position: place for place, position in enumerate(table["position"].to_pylist())}

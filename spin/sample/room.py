@@ -23,7 +23,7 @@ from spin.core.plan import Plan
 from spin.core.planning import read_plan, read_shard_rows
 from spin.core.progress import Progress, silent
 from spin.core.schema import UNSAFE, content_digest, write_table
-from spin.core.store import commit, read_manifest, stands
+from spin.core.store import commit, read_manifest, stands, verify
 from spin.sample.checking import check_images, rows_to_check
 from spin.sample.drawing import class_of, draw_table
 from spin.sample.identity import shard_identity
@@ -48,6 +48,7 @@ def _run(request: SampleRequest, progress: Progress) -> SampleResult:
     to_check = rows_to_check(stage, request.shards, request.check_images)
     if not missing and not to_check:
         return SampleResult((), 0, time.perf_counter() - start)
+    verify(stage.plan_rows)
     opponent, loaded = resident_opponent(request)
     if missing and not request.mix_classes:
         _refuse_other_class(stage, plan, identity, class_of(request, plan, opponent))

@@ -10,7 +10,8 @@ from torch import nn
 
 from spin.core.memory import explaining_shortage
 from spin.core.store import commit, stands
-from spin.diffusion.checkpoint import load_denoiser, model_digest, verify_checkpoint, write_checkpoint
+from spin.diffusion.checkpoint import load_denoiser, verify_checkpoint, write_checkpoint
+from spin.diffusion.digest import model_digest
 from spin.train.identity import manifest_of
 from spin.train.request import AverageRequest
 

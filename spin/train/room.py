@@ -18,7 +18,8 @@ from spin.core.progress import Progress, silent
 from spin.core.schema import HELD_OUT_LOG, TIMING, TRAINING_LOG, write_rows
 from spin.core.store import commit, stands
 from spin.diffusion.adapter import as_diffusers, trained_adapter, write_weights
-from spin.diffusion.checkpoint import model_digest, write_checkpoint
+from spin.diffusion.checkpoint import write_checkpoint
+from spin.diffusion.digest import model_digest
 from spin.diffusion.families.registry import family_of
 from spin.diffusion.lora import merge_adapter
 from spin.train.checking import check_steps

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from spin.core.layout import StageFolder, step_name
 from spin.core.schema import HELD_OUT_LOG, TIMING, TRAINING_LOG, read_table, write_rows
-from spin.core.store import commit, discard, stands
+from spin.core.store import commit, discard, is_intact, is_whole
 from spin.train.processes import Processes
 from spin.train.sharding import divided_as, load_whole_state, whole, whole_state
 from spin.train.update import Update
@@ -86,9 +86,10 @@ def save_state(
 def newest_state(stage: StageFolder, identity: Mapping[str, Any]) -> int:
     """Step of the newest whole state made from the same inputs, dropping newer ones; 0 where there is none."""
     for step in reversed(_states(stage)):
-        if stands(stage.state(step), identity):
+        state = stage.state(step)
+        if is_whole(state, identity=identity) and is_intact(state):  # every byte hashed: it is read next
             return step
-        discard(stage.state(step))
+        discard(state)
     return 0
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from spin.diffusion.checkpoint import load_denoiser, model_digest, write_checkpoint
+from spin.diffusion.checkpoint import load_denoiser, write_checkpoint
+from spin.diffusion.digest import model_digest
 from spin.evaluate import subject
 from spin.evaluate.request import EvaluateRequest, EvaluateResult
 from spin.evaluate.room import run

@@ -19,7 +19,7 @@ from torch import Tensor
 from spin.core.config import load_config
 from spin.core.layout import RunFolder, RunsRoot
 from spin.core.record import open_record, write_record
-from spin.diffusion.checkpoint import model_digest
+from spin.diffusion.digest import model_digest
 from spin.prepare.base import local_base
 from spin.sample.room import run as sample
 from spin.train.request import TrainResult

@@ -25,7 +25,7 @@ def publish(played: Played, folder: Path, *arguments: str) -> Answer:
 def test_a_published_model_is_a_pipeline_with_the_run_s_digest(played: Played, tmp_path: Path) -> None:
     from diffusers import DiffusionPipeline
 
-    from spin.diffusion.checkpoint import model_digest
+    from spin.diffusion.digest import model_digest
 
     answer = publish(played, tmp_path, "--into", "out", *LICENCE)
     assert answer.code == 0, answer.err

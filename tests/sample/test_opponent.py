@@ -16,7 +16,8 @@ from diffusers import AutoencoderKL
 from spin.core.errors import SamplingError
 from spin.core.layout import StageFolder
 from spin.core.planning import read_shard_rows
-from spin.diffusion.checkpoint import load_denoiser, load_vae, model_digest, write_checkpoint
+from spin.diffusion.checkpoint import load_denoiser, load_vae, write_checkpoint
+from spin.diffusion.digest import model_digest
 from spin.sample.opponent import Opponent
 from spin.sample.room import run
 from tests.world import World

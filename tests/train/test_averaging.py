@@ -8,7 +8,8 @@ import torch
 
 from spin.core.errors import ConfigError, MemoryShortage
 from spin.core.store import read_manifest
-from spin.diffusion.checkpoint import load_denoiser, model_digest, write_checkpoint
+from spin.diffusion.checkpoint import load_denoiser, write_checkpoint
+from spin.diffusion.digest import model_digest
 from spin.train import averaging
 from spin.train.averaging import average_opponent
 from spin.train.request import AverageRequest

@@ -21,9 +21,10 @@ from spin.core.schema import (
     read_table,
 )
 from spin.core.store import discard, is_intact, read_manifest
-from spin.diffusion.checkpoint import load_denoiser, model_digest, write_checkpoint
+from spin.diffusion.checkpoint import load_denoiser, write_checkpoint
 from spin.diffusion.conditioning import Conditioning
 from spin.diffusion.denoiser import Denoiser
+from spin.diffusion.digest import model_digest
 from spin.diffusion.families.stable_diffusion import FAMILY
 from spin.diffusion.noise import initial_noise
 from spin.diffusion.sampler import sample_latents
