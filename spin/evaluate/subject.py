@@ -17,6 +17,7 @@ from spin.core.layout import RealCache
 from spin.core.plan import padded_batches, seed_of
 from spin.core.progress import Progress
 from spin.core.store import read_manifest
+from spin.diffusion.attention import attending
 from spin.diffusion.checkpoint import (
     DTYPES,
     latent_scaling,
@@ -88,15 +89,17 @@ class Subject:
             asked = [pictures[i] for i in batch]
             given = self._encoded([picture.asked.prompt for picture in asked])
             noise = drawn_noise([(picture.asked.seed, picture.draw, picture.asked.draws) for picture in asked], shape)
-            latents = sample_latents(
-                self.denoiser,
-                solver,
-                noise=noise.to(given.device, given.dtype),
-                given=given,
-                unconditional=self._encoded([""]),
-                guidance_scale=request.guidance_scale,
-                num_inference_steps=request.num_inference_steps,
-            )
+            nothing = self._encoded([""])
+            with attending(request.attention, device=self.device, dtype=self.dtype):
+                latents = sample_latents(
+                    self.denoiser,
+                    solver,
+                    noise=noise.to(given.device, given.dtype),
+                    given=given,
+                    unconditional=nothing,
+                    guidance_scale=request.guidance_scale,
+                    num_inference_steps=request.num_inference_steps,
+                )
             unit = decode_unit(self.vae, latents)
             finite = unit.isfinite().all(dim=(1, 2, 3)).tolist()
             pixels = to_bytes(unit.nan_to_num()).numpy()
@@ -120,7 +123,7 @@ class Subject:
             given = self._encoded([rows[row].prompt for row, _ in picked])
             noise = initial_noise(seeds, tuple(latents.shape[1:])).to(given.device, given.dtype)
             clean = latents[[row for row, _ in picked]].to(given.device, given.dtype)
-            with torch.no_grad():
+            with torch.no_grad(), attending(request.attention, device=self.device, dtype=self.dtype):
                 errors = denoising_errors(self.denoiser, clean, noise, timesteps, given, schedule)
             fresh = len(draws) - start * request.batch_size  # what lies behind is padding
             for (row, draw), t, error in list(zip(picked, timesteps.tolist(), errors.tolist(), strict=True))[:fresh]:

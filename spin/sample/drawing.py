@@ -52,6 +52,7 @@ def class_of(request: SampleRequest, plan: Plan, opponent: Opponent) -> dict[str
         batch_size=plan.batch_size,
         threads=request.threads,
         compiled=request.compile and not opponent.notes,
+        attention=request.attention,
     )
 
 

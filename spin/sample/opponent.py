@@ -14,6 +14,7 @@ from torch import Tensor
 from spin.core.errors import SamplingError
 from spin.core.schema import SIZES
 from spin.core.store import read_manifest
+from spin.diffusion.attention import attending
 from spin.diffusion.checkpoint import load_denoiser, load_vae, verify_checkpoint
 from spin.diffusion.compiling import CompiledNetwork
 from spin.diffusion.denoiser import Denoiser
@@ -103,16 +104,18 @@ class Opponent:
             states.append(state.float())
             times.append(int(timestep))
 
-        latents = sample_latents(
-            self.denoiser,
-            self.solver,
-            noise=initial_noise([row["seed"] for row in rows], self.shape_of(rows[0])).to(given.device, given.dtype),
-            given=given,
-            unconditional=self.text.empty,
-            guidance_scale=request.guidance_scale,
-            num_inference_steps=request.num_inference_steps,
-            heard=hear if request.store_trajectory else None,
-        ).float()
+        noise = initial_noise([row["seed"] for row in rows], self.shape_of(rows[0])).to(given.device, given.dtype)
+        with attending(request.attention, device=request.device, dtype=request.dtype):
+            latents = sample_latents(
+                self.denoiser,
+                self.solver,
+                noise=noise,
+                given=given,
+                unconditional=self.text.empty,
+                guidance_scale=request.guidance_scale,
+                num_inference_steps=request.num_inference_steps,
+                heard=hear if request.store_trajectory else None,
+            ).float()
         _refuse_not_finite(rows, latents, request, "latents")
         drawn = self._with_pictures(rows, latents, request)
         if not request.store_trajectory:
@@ -174,7 +177,7 @@ def _key(request: SampleRequest) -> tuple[object, ...]:
     text = read_manifest(request.text)
     return (
         request.opponent, request.opponent_digest, request.device, request.dtype, request.compile,
-        request.scheduler, _needs_vae(request), request.safety, request.text,
+        request.attention, request.scheduler, _needs_vae(request), request.safety, request.text,
         None if text is None else text.content_digest,
     )  # fmt: skip
 

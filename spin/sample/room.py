@@ -24,6 +24,7 @@ from spin.core.planning import read_plan, read_shard_rows
 from spin.core.progress import Progress, silent
 from spin.core.schema import UNSAFE, content_digest, write_table
 from spin.core.store import commit, read_manifest, stands
+from spin.diffusion.attention import refuse_missing_kernel
 from spin.sample.checking import check_images, rows_to_check
 from spin.sample.drawing import class_of, draw_table
 from spin.sample.identity import shard_identity
@@ -40,6 +41,7 @@ def run(request: SampleRequest, *, progress: Progress = silent) -> SampleResult:
 def _run(request: SampleRequest, progress: Progress) -> SampleResult:
     start = time.perf_counter()
     torch.set_num_threads(request.threads)
+    refuse_missing_kernel(request.attention, device=request.device, dtype=request.dtype)
     stage = StageFolder(request.stage)
     plan = read_plan(stage)
     _refuse_unknown_shards(request, plan, stage)

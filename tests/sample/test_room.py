@@ -28,6 +28,7 @@ from spin.diffusion.sampler import encode_images
 from spin.sample import opponent as opponents
 from spin.sample.opponent import Opponent
 from spin.sample.room import run
+from tests.kernels import FLASH, heard
 from tests.world import ROWS, World, copy_stage
 
 
@@ -145,6 +146,33 @@ def test_a_shard_is_not_made_where_the_bits_are_others_unless_told(
     discard(stage.samples(1))
     discard(stage.samples(0))
     assert run(world.sample_request(stage, (0, 1))).made == (0, 1)
+
+
+def test_the_kernel_of_the_attention_is_the_named_one_and_of_the_class_of_equal_bits(
+    world: World, tmp_path: Path
+) -> None:
+    stage = world.stage(tmp_path, shard_size=12)
+    with heard() as names:
+        run(world.sample_request(stage, (0,)))
+    assert FLASH in names  # torch's own choice
+    with pytest.raises(ConfigError, match=r"the bits are others .*: attention: auto -> math; "):
+        run(world.sample_request(stage, (1,), attention="math"))
+    with heard() as names:
+        run(world.sample_request(stage, (1,), attention="math", mix_classes=True))
+    assert FLASH not in names
+    assert "bmm" in names
+    first, second = (read_manifest(stage.samples(shard)) for shard in (0, 1))
+    assert first is not None
+    assert second is not None
+    assert (first.environment["attention"], second.environment["attention"]) == ("auto", "math")
+    assert first.identity == second.identity
+
+
+def test_a_kernel_that_is_not_there_is_refused_before_a_model_loads(world: World, stage: StageFolder) -> None:
+    stage.samples(0).unlink()
+    with counted_loads() as loads, pytest.raises(ConfigError, match="a CPU has no cudnn kernel"):
+        run(world.sample_request(stage, attention="cudnn"))
+    assert loads == []
 
 
 @pytest.mark.parametrize("change", [{"guidance_scale": 3.0}, {"num_inference_steps": 3}, {"store_images": True}])
