@@ -18,6 +18,7 @@ import pyarrow as pa
 import torch
 
 from spin.core.config_rules import SET_METRICS as SET_METRIC_NAMES
+from spin.core.counted import network_calls
 from spin.core.errors import ArtifactError, DataError
 from spin.core.layout import EvaluationFolder
 from spin.core.memory import explaining_shortage
@@ -106,7 +107,8 @@ def _run(request: EvaluateRequest, progress: Progress) -> EvaluateResult:
 
 def _passes(request: EvaluateRequest, parts: Sequence[Part]) -> dict[str, int]:
     """Forward passes of the model for an image: what a shard's time goes into, by the note of its progress."""
-    passes = request.num_inference_steps * (2 if request.guidance_scale > 1 else 1)
+    calls = network_calls(request.scheduler, request.num_inference_steps)
+    passes = calls * (2 if request.guidance_scale > 1 else 1)
     return {
         "drawn": passes if "images" in parts else 0,
         # Four judges take 3 % of the FLOPs of a picture.

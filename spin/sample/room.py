@@ -140,6 +140,9 @@ class _Shards:
             "images": len(rows),
             "notes": list(self._opponent.notes),
         }
+        if self._request.compile:
+            network = self._opponent.network
+            told |= {"compiles": network.compiles, "shapes": len(network.shapes)}
         return partial(self._finish, path, rows, drawings, told)
 
     def _finish(self, path: Path, rows: list[dict[str, Any]], drawings: Drawings, told: dict[str, Any]) -> None:
