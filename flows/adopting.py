@@ -95,8 +95,9 @@ def _place(requests: Requests, *, batch_size: int, compiled: bool = False) -> Pl
     unseen = _ordered(requests) and execution.device != "cpu"
     device = requests.device if unseen or requests.device == "cpu" else f"{requests.device} {card_name()}"
     bits = bit_class(
-        device=device, dtype=execution.dtype, batch_size=batch_size, threads=execution.threads, compiled=compiled
-    )
+        device=device, dtype=execution.dtype, batch_size=batch_size, threads=execution.threads, compiled=compiled,
+        attention=execution.attention,
+    )  # fmt: skip
     left_out = {"host", *(("device",) if unseen else ())}
     known = {key: value for key, value in bits.items() if key not in left_out}
     return Place(known, "cuda" if unseen and execution.device == "cuda" else "")

@@ -70,11 +70,12 @@ def init(
 @app.command()
 def check(source: Source, overrides: Overrides = None) -> None:
     """Check a config; every problem is named at once."""
-    from flows.entering import check_sources, check_trackers, check_training
+    from flows.entering import check_attention, check_sources, check_trackers, check_training
 
     config = load_config(source, overrides=overrides or [])
     check_sources(config)
     check_training(config)
+    check_attention(config)
     check_trackers(config)
     typer.echo(f"{source}: fine; run {config.run.name!r}, {config.iterations} iterations, data {config.data.source}")
 

@@ -20,6 +20,7 @@ from spin.core.errors import ConfigError
 from spin.core.layout import RunFolder, RunsRoot
 from spin.core.places import place_of
 from spin.core.record import open_record, read_record
+from spin.diffusion.attention import refuse_missing_kernel
 from spin.diffusion.families.facts import picture_size
 from spin.diffusion.families.fitting import refuse_misfit
 from spin.diffusion.families.registry import check_model
@@ -127,9 +128,17 @@ def check_training(config: Config) -> None:
         solve_batch(batch, micro_batch_size=micro, processes=processes, setting=f"{section}.batch_size")
 
 
+def check_attention(config: Config) -> None:
+    """Refuse a kernel that a device named in the config does not have; what `auto` finds is asked when it is found."""
+    asked = config.execution
+    if asked.device != "auto":
+        refuse_missing_kernel(asked.attention, device=asked.device, dtype=asked.dtype)
+
+
 def check_run(config: Config) -> None:
     """Refuse a changed config against an existing run, and a runs root that cannot hold it."""
     check_training(config)
+    check_attention(config)
     check_trackers(config)
     root = RunsRoot(Path(config.run.root).absolute())
     run = root.run(config.run.name)

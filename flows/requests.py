@@ -129,6 +129,7 @@ class Requests:
             compile=sampling.compile,
             device=self.device,
             dtype=execution.dtype,
+            attention=execution.attention,
             threads=execution.threads,
             check_images=check_images,
             store_trajectory=self.config.train.trajectory == "reverse",
@@ -249,6 +250,7 @@ class Requests:
             safety=None if subject is None else generated_safety(self.config),
             device=self.device,
             dtype=execution.dtype,
+            attention=execution.attention,
             threads=execution.threads,
         )
 
@@ -267,6 +269,7 @@ class Requests:
             settings=settings,
             device=self.device,
             dtype=self.config.execution.dtype,
+            attention=self.config.execution.attention,
             threads=self.config.execution.threads,
             processes=self.processes(settings.batch_size),
             report_to=self.config.execution.report_to,

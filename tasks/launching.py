@@ -9,6 +9,7 @@ from typing import TypeVar
 from spin.core.config_sections import ExecutionConfig
 from spin.core.errors import ConfigError
 from spin.core.progress import Progress, silent
+from spin.diffusion.attention import refuse_missing_kernel
 from tasks.devices import UNLISTED, lock_files, owned
 from tasks.rooms import InlineRoom, ResidentRoom, Room, SharedRoom, program
 
@@ -53,7 +54,11 @@ def _room(room: str, inline: bool, gpus: tuple[str, ...], processes: int) -> Roo
 
 def device_of(execution: ExecutionConfig) -> str:
     """Device of a process that orders work: with the executor `workers` it computes nothing, and needs no GPU."""
-    return "cpu" if execution.executor == "workers" else find_device(execution.device)
+    if execution.executor == "workers":
+        return "cpu"
+    device = find_device(execution.device)
+    refuse_missing_kernel(execution.attention, device=device, dtype=execution.dtype)
+    return device
 
 
 def find_device(wanted: str) -> str:

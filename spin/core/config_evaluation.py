@@ -20,7 +20,9 @@ _Scorer = Literal[
     "frechet_clean",
     "diversity",
 ]
-Scheduler = Literal["dpmsolver++", "unipc", "deis", "euler", "ddim", "pndm"]
+Scheduler = Literal[
+    "dpmsolver++", "unipc", "deis", "euler", "ddim", "pndm", "dpmsolver++karras", "eulerkarras", "edm",
+]  # fmt: skip
 Scorers = Annotated[
     Annotated[Literal["auto"], Tag("scalar")] | Annotated[tuple[_Scorer, ...], LIST, Tag("list")],
     Discriminator(shape),

@@ -24,6 +24,10 @@ Tracker = Literal[  # accelerate's, each the name of its package too
 ]  # fmt: skip
 TRACKERS: Final[tuple[str, ...]] = get_args(Tracker)
 
+# Their states are x_t of the forward process at whole time steps, which the reverse form of the loss reads; euler, edm
+# and Karras' noise levels lie between steps, and the first two count in sigmas: x_0 + sigma eps.
+REVERSE_SOLVERS: Final = ("dpmsolver++", "unipc", "deis", "ddim")
+
 _OWN: Final = ("imagefolder", "parquet", "webdataset", "pickapic")
 _BRING_LOSERS: Final = {"miniature": "whose winners bring losers", "pickapic": "whose losers data.pairs asks for"}
 _FILE_OF_PROMPTS: Final = re.compile(r"[./=]|-[0-9a-f]{16}$")  # a path, a URL, NAME=PATH, or a set that stands
@@ -225,8 +229,12 @@ def _broken_opponent_rules(train: object, sampling: object) -> list[tuple[tuple[
         broken.append((key, "reverse needs the opponent's own images; set train.losers to generated"))
     if sampling.get("loser_source") == "roundtrip":
         broken.append((key, "reverse reads the sampler's own states; set sampling.loser_source to latents"))
-    if sampling.get("scheduler") == "pndm":
+    solver = sampling.get("scheduler")
+    if solver == "pndm":
         broken.append((key, "reverse needs each time step once, pndm repeats some; set sampling.scheduler to another"))
+    elif isinstance(solver, str) and solver not in REVERSE_SOLVERS:
+        problem = f"reverse reads states at the model's own time steps, {solver} steps between them"
+        broken.append((key, f"{problem}; set sampling.scheduler to one of {', '.join(REVERSE_SOLVERS)}"))
     if train.get("flip") is True:
         broken.append((key, "reverse: a mirrored state is none of the opponent's; set train.flip to false"))
     return broken

@@ -131,12 +131,17 @@ class ModelConfig(Section):
 
 
 class ExecutionConfig(Section):
-    """Where and how the work runs; dtype and threads can change a result, train_sharding: full its last digits."""
+    """Where and how the work runs; dtype and threads can change a result, attention and train_sharding: full its last
+    digits."""
 
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "auto takes CUDA where there is one", source=CHOSEN)
     dtype: Literal["float32", "bfloat16", "float16"] = setting(
         "float32", "precision of the networks", source=f"{MEASURED}: bfloat16 trains slower on a CPU"
     )
+    attention: Literal["auto", "flash", "efficient", "cudnn", "math"] = setting(
+        "auto", "kernel of the denoiser's attention; auto: torch's choice",
+        source="torch's scaled_dot_product_attention",
+    )  # fmt: skip
     threads: int = setting(
         1, "torch threads of a room on the CPU", source=f"{MEASURED}: two cost 60 % more", ge=1, le=1024
     )

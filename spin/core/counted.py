@@ -102,6 +102,14 @@ class Trained:
         return (2 if self.pairs else 1) * self.timesteps
 
 
+def network_calls(scheduler: str, steps: int) -> int:
+    """How often a solver asks the network in so many steps; guidance asks it of two halves each time.
+
+    Heun's method asks twice a step, but once in the last; PNDM asks once more than it has steps, if it has several.
+    """
+    return {"edm": 2 * steps - 1, "pndm": steps + (steps > 1)}.get(scheduler, steps)
+
+
 @dataclass(frozen=True)
 class Drawn:
     """How pictures are drawn, as far as it decides work and memory."""

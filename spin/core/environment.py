@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Final
 
 _CLASS: Final = (  # not who made it
-    "device", "dtype", "batch_size", "threads", "compiled", "torch", "diffusers", "processes", "weights",
+    "device", "dtype", "batch_size", "threads", "compiled", "attention", "torch", "diffusers", "processes", "weights",
 )  # fmt: skip
-_BEFORE: Final = {"weights": "whole"}  # of manifests that do not tell
+_BEFORE: Final = {"weights": "whole", "attention": "auto"}  # of manifests that do not tell
 PACKAGES: Final = ("torch", "diffusers", "transformers", "accelerate", "prefect", "datasets", "pyarrow", "numpy")
 
 
@@ -80,7 +80,9 @@ def device_clock(device: str) -> Callable[[], float]:
     return time.process_time if device == "cpu" else time.perf_counter
 
 
-def bit_class(*, device: str, dtype: str, batch_size: int, threads: int, compiled: bool = False) -> dict[str, object]:
+def bit_class(
+    *, device: str, dtype: str, batch_size: int, threads: int, compiled: bool = False, attention: str = "auto"
+) -> dict[str, object]:
     """What must be equal for two runs to give the same bits, besides the plan; and the host, for whoever searches."""
     return {
         "device": device if device != "cpu" else f"cpu {cpu_model()}",
@@ -88,6 +90,7 @@ def bit_class(*, device: str, dtype: str, batch_size: int, threads: int, compile
         "batch_size": batch_size,
         "threads": threads,
         "compiled": compiled,
+        "attention": attention,
         "torch": installed("torch"),
         "diffusers": installed("diffusers"),
         "host": socket.gethostname(),

@@ -124,4 +124,7 @@ def _load(kind: Any, folder: Path, part: str, device: str, dtype: str) -> Any:
         raise ArtifactError(
             f"cannot load: {reason}", where=str(folder / part), fix="restore the model folder"
         ) from error
-    return model.to(device).eval().requires_grad_(False)
+    model = model.to(device).eval().requires_grad_(False)
+    if dtype != "float32":  # kernels of half precision are of this layout; in float32 it is no faster on a CPU
+        model = model.to(memory_format=torch.channels_last)
+    return model

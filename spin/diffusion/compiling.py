@@ -15,21 +15,28 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from spin.diffusion.warm_cache import keep_warm
+
 log = logging.getLogger(__name__)
 
 _MOST_SHAPES: Final = 512  # the most buckets that settings give, 1024 pixels in steps of 8 to a ratio of 16, are 193
 
 
 class CompiledNetwork:
-    """Calls a network, compiled where asked; `compiles` counts graphs, `notes` what went wrong."""
+    """Calls a network, compiled where asked; `compiles` counts graphs, `shapes` the inputs that ask for one each.
+
+    `notes` tells what went wrong.
+    """
 
     def __init__(self, network: nn.Module, *, enabled: bool) -> None:
         self._network = network
         self._call: Callable[..., Any] = network
         self._attempts_left = 2 if enabled else 0
         self.compiles = 0
+        self.shapes: set[tuple[int, ...]] = set()  # of the noisy latents
         self.notes: tuple[str, ...] = ()
         if enabled:
+            keep_warm()
             clear_broken_libraries()
             self._call = self._compile()
 
@@ -56,6 +63,7 @@ class CompiledNetwork:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             result = compiled(*args, **kwargs)
+            self.shapes.add(tuple(args[0].shape))
             self.compiles = counters["stats"]["unique_graphs"] - before
             return result
 

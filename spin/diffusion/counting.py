@@ -86,7 +86,7 @@ def count_drawing(skeleton: Skeleton, drawn: Drawn, passes: Passes) -> Drawing:
     if drawn.encodings:
         alive.append(_alive(vae, lambda: vae.encode(skeleton.pictures(drawn.batch, vae.dtype))))
     return Drawing(
-        denoised=passes.denoised * (halves * len(solver.timesteps)),  # PNDM asks once more than it has steps
+        denoised=passes.denoised * (halves * len(solver.timesteps)),  # as often as the network is asked
         vae=passes.decoded * drawn.decoded + passes.encoded * drawn.encodings,
         vae_dtype=own,
         batch_bytes=max(alive),

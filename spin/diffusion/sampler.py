@@ -37,9 +37,9 @@ def sample_latents(
         given: B encoded captions.
         unconditional: what guidance compares with, one row.
         guidance_scale: at 1 or below only the conditional half runs (arXiv 2207.12598).
-        num_inference_steps: forward passes per image and half.
+        num_inference_steps: steps of the solver; `spin.core.counted.network_calls` tells how often it asks.
         heard: called before each step with its timestep and the solver's state x_t there, (B, C, h, w); for the
-            solvers here this is the x_t of the forward process, sqrt(a_t) x_0 + sqrt(1 - a_t) eps.
+            solvers of REVERSE_SOLVERS this is the x_t of the forward process, sqrt(a_t) x_0 + sqrt(1 - a_t) eps.
 
     Returns:
         (B, C, h, w) latents in the model's scaled space.
@@ -47,6 +47,8 @@ def sample_latents(
     guided = guidance_scale > 1
     context = Conditioning.cat([unconditional.expand(len(given)), given]) if guided else given
     scheduler.set_timesteps(num_inference_steps, device=noise.device)
+    if hasattr(scheduler, "set_begin_index"):  # or it looks the first timestep up, and waits for the device
+        scheduler.set_begin_index(0)
     scaled = getattr(scheduler, "scale_model_input", _unscaled)  # a flow's scheduler has neither
     latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)
     for timestep in scheduler.timesteps:

@@ -1,4 +1,8 @@
-"""Solvers of diffusers by name, each on the model's own noise schedule."""
+"""Solvers of diffusers by name, each on the model's own noise schedule.
+
+Those of Karras et al. (arXiv 2206.00364) step through noise levels of their Eq. (5), rho 7, instead of evenly spaced
+times; `edm` is Heun's method over them, their Algorithm 1 without churn.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    HeunDiscreteScheduler,
     PNDMScheduler,
     UniPCMultistepScheduler,
 )
@@ -29,6 +34,12 @@ _MULTISTEP: Final[Solvers] = {
 _DIFFUSION: Final[Solvers] = {
     **_MULTISTEP,
     "euler": (EulerDiscreteScheduler, {}),
+    "dpmsolver++karras": (
+        DPMSolverMultistepScheduler,
+        {"algorithm_type": "dpmsolver++", "use_karras_sigmas": True},
+    ),
+    "eulerkarras": (EulerDiscreteScheduler, {"use_karras_sigmas": True}),
+    "edm": (HeunDiscreteScheduler, {"use_karras_sigmas": True, "clip_sample": False}),
     "pndm": (PNDMScheduler, {"skip_prk_steps": True}),  # as every Stable Diffusion pipeline sets it
     # DDIM steps by T // S whatever the spacing: only evenly spaced timesteps name the places that it comes to.
     "ddim": (

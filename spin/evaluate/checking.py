@@ -57,6 +57,14 @@ def check_pictures(request: EvaluateRequest, prompts: Sequence[Prompt], progress
     )
 
 
+def class_of(request: EvaluateRequest) -> dict[str, object]:
+    """The class within which an evaluation has equal bits."""
+    return bit_class(
+        device=request.device, dtype=request.dtype, batch_size=request.batch_size, threads=request.threads,
+        attention=request.attention,
+    )  # fmt: skip
+
+
 def pictures_to_check(prompts: Sequence[Prompt], count: int) -> list[Picture]:
     """Up to `count` pictures, picked by a hash of their identity, in the order of the prompts."""
     pictures = pictures_of(prompts)
@@ -102,10 +110,7 @@ def _scores_apart(
 
 
 def _other_class(request: EvaluateRequest, folder: EvaluationFolder, shard: int) -> tuple[str, ...]:
-    here = bit_class(
-        device=request.device, dtype=request.dtype, batch_size=request.batch_size, threads=request.threads
-    )  # fmt: skip
-    note = other_class(here, verify(folder.images(shard)).environment)
+    note = other_class(class_of(request), verify(folder.images(shard)).environment)
     return (note,) if note else ()
 
 

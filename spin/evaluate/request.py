@@ -46,6 +46,7 @@ class EvaluateRequest:
     device: str
     dtype: str
     threads: int
+    attention: str = "auto"  # kernel of the denoiser's attention, execution.attention
     safety: Safety | None = None  # marks a model's pictures; real ones are looked at when they are prepared
     check_pictures: int = 0  # of those that stand, how many are drawn and scored again and compared
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 
 from spin.core.config_rules import SET_METRICS as SET_METRIC_NAMES
-from spin.core.environment import bit_class
+from spin.core.counted import network_calls
 from spin.core.errors import ArtifactError, DataError
 from spin.core.layout import EvaluationFolder
 from spin.core.memory import explaining_shortage
@@ -40,9 +40,10 @@ from spin.core.schema import (
     write_table,
 )
 from spin.core.store import commit, stands, verify
+from spin.diffusion.attention import refuse_missing_kernel
 from spin.diffusion.safety import unsafe_pictures
 from spin.evaluate.asked import Picture, Prompt, pictures_of, read_prompts, real_pictures
-from spin.evaluate.checking import check_pictures
+from spin.evaluate.checking import check_pictures, class_of
 from spin.evaluate.miniature import refuse_strangers
 from spin.evaluate.request import EvaluateRequest, EvaluateResult
 from spin.evaluate.scoring import Features, features_of, score_pictures, set_metrics
@@ -82,6 +83,7 @@ def run(request: EvaluateRequest, *, progress: Progress = silent) -> EvaluateRes
 def _run(request: EvaluateRequest, progress: Progress) -> EvaluateResult:
     start = time.perf_counter()
     torch.set_num_threads(request.threads)
+    refuse_missing_kernel(request.attention, device=request.device, dtype=request.dtype)
     prompts = read_prompts(request)
     refuse_strangers(request.scorers, [prompt.prompt for prompt in prompts])
     work = _Evaluation(request, evaluation_folder(request), prompts)
@@ -105,7 +107,8 @@ def _run(request: EvaluateRequest, progress: Progress) -> EvaluateResult:
 
 def _passes(request: EvaluateRequest, parts: Sequence[Part]) -> dict[str, int]:
     """Forward passes of the model for an image: what a shard's time goes into, by the note of its progress."""
-    passes = request.num_inference_steps * (2 if request.guidance_scale > 1 else 1)
+    calls = network_calls(request.scheduler, request.num_inference_steps)
+    passes = calls * (2 if request.guidance_scale > 1 else 1)
     return {
         "drawn": passes if "images" in parts else 0,
         # Four judges take 3 % of the FLOPs of a picture.
@@ -279,16 +282,16 @@ class _Evaluation:
     def _commit(
         self, path: Path, write: Callable[[Path], None], kind: str, identity: dict[str, Any], *, images: int
     ) -> None:
-        asked = self.request
-        place = bit_class(
-            device=asked.device, dtype=asked.dtype, batch_size=asked.batch_size, threads=asked.threads
-        )  # fmt: skip
         commit(
             path,
             write,
             kind=kind,
             digest=content_digest,
             identity=identity,
-            environment=lambda: {**place, "images": images, "seconds": time.perf_counter() - self.start},
+            environment=lambda: {
+                **class_of(self.request),
+                "images": images,
+                "seconds": time.perf_counter() - self.start,
+            },
         )
         self.start = time.perf_counter()

@@ -5,18 +5,22 @@ from __future__ import annotations
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from diffusers import AutoencoderKL
 
+from spin.core.background import Background
 from spin.core.layout import RealCache
 from spin.core.plan import padded_batches, seed_of
 from spin.core.progress import Progress
 from spin.core.store import read_manifest
+from spin.diffusion.attention import attending
 from spin.diffusion.checkpoint import (
     DTYPES,
     latent_scaling,
@@ -81,28 +85,35 @@ class Subject:
     def draw(self, pictures: Sequence[Picture], request: EvaluateRequest, progress: Progress) -> list[bytes | None]:
         """A PNG for each picture, in batches of one fixed shape; None where what the model gave is not finite."""
         solver = load_solver(self.folder, request.scheduler)
-        shape = facts_of(self.folder).latent_shape
         drawn: list[bytes | None] = []
         self.text.know(["", *(picture.asked.prompt for picture in pictures)])
-        for batch in padded_batches(range(len(pictures)), request.batch_size):
-            asked = [pictures[i] for i in batch]
-            given = self._encoded([picture.asked.prompt for picture in asked])
-            noise = drawn_noise([(picture.asked.seed, picture.draw, picture.asked.draws) for picture in asked], shape)
+        with Background() as background:  # a PNG of 512 x 512 takes as long as drawing it does on a GPU
+            for number, batch in enumerate(padded_batches(range(len(pictures)), request.batch_size), start=1):
+                pixels, finite = self._pixels([pictures[i] for i in batch], solver, request)
+                background.hand_over(partial(_encode, pixels, finite, drawn))
+                progress(min(number * request.batch_size, len(pictures)), len(pictures), "drawn")
+        return drawn[: len(pictures)]
+
+    def _pixels(
+        self, pictures: Sequence[Picture], solver: Any, request: EvaluateRequest
+    ) -> tuple[npt.NDArray[np.uint8], list[bool]]:
+        """(B, H, W, 3) of one batch, and which of them came from finite numbers."""
+        given = self._encoded([picture.asked.prompt for picture in pictures])
+        seeds = [(picture.asked.seed, picture.draw, picture.asked.draws) for picture in pictures]
+        noise = drawn_noise(seeds, facts_of(self.folder).latent_shape).to(given.device, given.dtype)
+        nothing = self._encoded([""])
+        with attending(request.attention, device=self.device, dtype=self.dtype):
             latents = sample_latents(
                 self.denoiser,
                 solver,
-                noise=noise.to(given.device, given.dtype),
+                noise=noise,
                 given=given,
-                unconditional=self._encoded([""]),
+                unconditional=nothing,
                 guidance_scale=request.guidance_scale,
                 num_inference_steps=request.num_inference_steps,
             )
-            unit = decode_unit(self.vae, latents)
-            finite = unit.isfinite().all(dim=(1, 2, 3)).tolist()
-            pixels = to_bytes(unit.nan_to_num()).numpy()
-            drawn += [encode_png(picture) if whole else None for picture, whole in zip(pixels, finite, strict=True)]
-            progress(min(len(drawn), len(pictures)), len(pictures), "drawn")
-        return drawn[: len(pictures)]
+        unit = decode_unit(self.vae, latents)
+        return to_bytes(unit.nan_to_num()).numpy(), unit.isfinite().all(dim=(1, 2, 3)).tolist()
 
     def measure(self, rows: Sequence[Prompt], request: EvaluateRequest, progress: Progress) -> Iterator[dict[str, Any]]:
         """Denoising error on fixed (image, t, noise) draws, a row of DENOISING each.
@@ -120,7 +131,7 @@ class Subject:
             given = self._encoded([rows[row].prompt for row, _ in picked])
             noise = initial_noise(seeds, tuple(latents.shape[1:])).to(given.device, given.dtype)
             clean = latents[[row for row, _ in picked]].to(given.device, given.dtype)
-            with torch.no_grad():
+            with torch.no_grad(), attending(request.attention, device=self.device, dtype=self.dtype):
                 errors = denoising_errors(self.denoiser, clean, noise, timesteps, given, schedule)
             fresh = len(draws) - start * request.batch_size  # what lies behind is padding
             for (row, draw), t, error in list(zip(picked, timesteps.tolist(), errors.tolist(), strict=True))[:fresh]:
@@ -129,6 +140,11 @@ class Subject:
 
     def _encoded(self, prompts: Sequence[str]) -> Conditioning:
         return self.text.of(prompts).to(self.device, DTYPES[self.dtype])
+
+
+def _encode(pixels: npt.NDArray[np.uint8], finite: Sequence[bool], drawn: list[bytes | None]) -> None:
+    """Add a batch's PNGs to what is drawn; None for a picture that is none."""
+    drawn += [encode_png(picture) if whole else None for picture, whole in zip(pixels, finite, strict=True)]
 
 
 _resident: dict[tuple[object, ...], Subject] = {}  # one slot: shards come in calls of their own

@@ -23,7 +23,7 @@ from spin.core.plan import Plan, identity_hash
 from spin.core.planning import read_shard_rows
 from spin.core.schema import is_tensor, read_table, read_tensors
 from spin.core.store import read_manifest, verify
-from spin.sample.drawing import class_of, draw_table
+from spin.sample.drawing import class_of, draw_rows, table_of
 from spin.sample.opponent import Opponent
 from spin.sample.request import SampleRequest
 
@@ -54,7 +54,7 @@ def check_images(
     """Draw `rows` again and compare with their shards; writes nothing."""
     if not rows:
         return Checked()
-    drawn = draw_table(rows, request, plan, opponent, advance)
+    drawn = table_of(rows, draw_rows(rows, request, plan, opponent, advance), request)
     differences = np.zeros(len(rows), np.float32)
     stage = StageFolder(request.stage)
     for name in (field.name for field in drawn.schema if is_tensor(field)):

@@ -17,31 +17,43 @@ from spin.core.environment import bit_class
 from spin.core.plan import Plan, padded_batches
 from spin.core.schema import IMAGE_TYPE, LATENT_SIZES, UNSAFE, image_schema, tensor_column, tensor_field
 from spin.diffusion.pictures import encode_png
-from spin.sample.opponent import Drawn, Opponent
+from spin.sample.drawn import Landing
+from spin.sample.opponent import Opponent
 from spin.sample.request import SampleRequest
 
 
-def draw_table(
+def draw_rows(
     rows: Sequence[dict[str, Any]],
     request: SampleRequest,
     plan: Plan,
     opponent: Opponent,
     advance: Callable[[int], None],
-) -> pa.Table:
+) -> Drawings:
     """Draw any rows of the plan in padded batches of its size, those of one bucket together.
 
     Args:
-        advance: hears of the images done.
+        advance: hears of the images done; on a GPU of those that it has been given, at most one batch more.
     """
-    batches: list[Drawn] = []
+    batches: list[Landing] = []
     order: list[int] = []
     for group in by_size(range(len(rows)), lambda number: opponent.shape_of(rows[number])):
         for batch in padded_batches(group, plan.batch_size):
             fresh = list(dict.fromkeys(batch))  # what lies behind is padding
-            batches.append(opponent.draw([rows[number] for number in batch], request).first(len(fresh)))
+            drawn = opponent.draw([rows[number] for number in batch], request)
+            batches.append(drawn.landing([str(rows[number]["sample_id"]) for number in fresh]))
             order += fresh
+            # The newest of a GPU would have to be waited for, with nothing to do for it: the one before is looked at.
+            for batch_here in batches[-1:] if batches[-1].is_here else batches[-2:-1]:
+                batch_here.refuse_not_finite(request)
             advance(len(order))
-    return _table(rows, _Drawings(batches, np.argsort(order), opponent.area_of(rows[0])))
+    return Drawings(batches, np.argsort(order), opponent.area_of(rows[0]))
+
+
+def table_of(rows: Sequence[dict[str, Any]], drawings: Drawings, request: SampleRequest) -> pa.Table:
+    """The table of what was drawn for `rows`, once all of it is here; pictures as PNG."""
+    for batch in drawings.batches:
+        batch.refuse_not_finite(request)
+    return _table(rows, drawings)
 
 
 def class_of(request: SampleRequest, plan: Plan, opponent: Opponent) -> dict[str, object]:
@@ -52,14 +64,15 @@ def class_of(request: SampleRequest, plan: Plan, opponent: Opponent) -> dict[str
         batch_size=plan.batch_size,
         threads=request.threads,
         compiled=request.compile and not opponent.notes,
+        attention=request.attention,
     )
 
 
 @dataclass(frozen=True)
-class _Drawings:
-    """What the batches gave, to be read in the order of the rows."""
+class Drawings:
+    """What the batches give, to be read in the order of the rows once they have landed."""
 
-    batches: Sequence[Drawn]
+    batches: Sequence[Landing]
     places: npt.NDArray[np.int64]  # of each row, among what was drawn
     area: int | None  # of the largest latents; None where all are of one size
 
@@ -77,7 +90,7 @@ class _Drawings:
 
     def sizes(self) -> npt.NDArray[np.int32]:
         """Heights and widths of the latents, (2, N)."""
-        found = [batch.latents.shape[-2:] for batch in self.batches for _ in batch.latents]
+        found = [image.shape[-2:] for batch in self.batches for image in batch.wait().latents]
         return np.array(found, np.int32)[self.places].T
 
     def pictures(self) -> list[npt.NDArray[np.uint8]] | None:
@@ -88,11 +101,11 @@ class _Drawings:
         return [found[place] for place in self.places]
 
     def _parts(self, name: str) -> list[npt.NDArray[Any]] | None:
-        parts = [getattr(batch, name) for batch in self.batches]
+        parts = [getattr(batch.wait(), name) for batch in self.batches]
         return None if parts[0] is None else [part.numpy() for part in parts]
 
 
-def _table(rows: Sequence[dict[str, Any]], drawn: _Drawings) -> pa.Table:
+def _table(rows: Sequence[dict[str, Any]], drawn: Drawings) -> pa.Table:
     """One row per image: straight latents, or the posterior of the image's round trip through 8 bits."""
     fields: list[pa.Field] = [
         pa.field("position", pa.int64()),

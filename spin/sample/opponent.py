@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from spin.core.errors import SamplingError
 from spin.core.schema import SIZES
 from spin.core.store import read_manifest
+from spin.diffusion.attention import attending
 from spin.diffusion.checkpoint import load_denoiser, load_vae, verify_checkpoint
 from spin.diffusion.compiling import CompiledNetwork
 from spin.diffusion.denoiser import Denoiser
@@ -24,31 +24,10 @@ from spin.diffusion.safety import Checker, resident_checker
 from spin.diffusion.sampler import decode_unit, encode_images, sample_latents, to_bytes
 from spin.diffusion.solvers import load_solver
 from spin.diffusion.text import TextEmbeddings
+from spin.sample.drawn import Drawn, finite_rows
 from spin.sample.request import SampleRequest
 
 Row = Mapping[str, Any]  # of a plan
-_NAMED: Final = 8  # sample ids in an error line
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What one batch gave, (B, ...) each: latents, and where asked for pictures and their posterior."""
-
-    latents: Tensor
-    pictures: Tensor | None = None
-    mean: Tensor | None = None
-    log_variance: Tensor | None = None
-    mean_mirrored: Tensor | None = None  # of the mirrored pictures
-    log_variance_mirrored: Tensor | None = None
-    unsafe: Tensor | None = None  # (B,) bool, by the safety checker
-    trajectory: Tensor | None = None  # (B, S, C, h, w), the solver's state at each of its S steps
-    timesteps: Tensor | None = None  # (B, S) int32, where these are; the same for all rows
-
-    def first(self, count: int) -> Drawn:
-        """The first rows, on the CPU."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        asked = {name: value[:count].cpu() for name, value in values.items() if value is not None}
-        return Drawn(**asked)
 
 
 @dataclass(frozen=True)
@@ -103,57 +82,39 @@ class Opponent:
             states.append(state.float())
             times.append(int(timestep))
 
-        latents = sample_latents(
-            self.denoiser,
-            self.solver,
-            noise=initial_noise([row["seed"] for row in rows], self.shape_of(rows[0])).to(given.device, given.dtype),
-            given=given,
-            unconditional=self.text.empty,
-            guidance_scale=request.guidance_scale,
-            num_inference_steps=request.num_inference_steps,
-            heard=hear if request.store_trajectory else None,
-        ).float()
-        _refuse_not_finite(rows, latents, request, "latents")
-        drawn = self._with_pictures(rows, latents, request)
+        noise = initial_noise([row["seed"] for row in rows], self.shape_of(rows[0])).to(given.device, given.dtype)
+        with attending(request.attention, device=request.device, dtype=request.dtype):
+            latents = sample_latents(
+                self.denoiser,
+                self.solver,
+                noise=noise,
+                given=given,
+                unconditional=self.text.empty,
+                guidance_scale=request.guidance_scale,
+                num_inference_steps=request.num_inference_steps,
+                heard=hear if request.store_trajectory else None,
+            ).float()
+        drawn = self._with_pictures(latents, request)
         if not request.store_trajectory:
             return drawn
         timesteps = torch.tensor(times, dtype=torch.int32).expand(len(rows), -1)
         return replace(drawn, trajectory=torch.stack(states, dim=1), timesteps=timesteps)
 
-    def _with_pictures(self, rows: Sequence[Row], latents: Tensor, request: SampleRequest) -> Drawn:
+    def _with_pictures(self, latents: Tensor, request: SampleRequest) -> Drawn:
+        finite = {"latents": finite_rows(latents)}
         if self.vae is None:
-            return Drawn(latents)
+            return Drawn(latents, finite=finite)
         unit = decode_unit(self.vae, latents)
-        _refuse_not_finite(rows, unit, request, "pictures")  # as bytes they would be black
+        finite["pictures"] = finite_rows(unit)  # as bytes they would be black
         pictures = to_bytes(unit)
         kept = pictures if request.store_images else None
         unsafe = None if self.checker is None else torch.tensor(self.checker.unsafe(pictures.numpy()))
         if request.loser_source == "latents":
-            return Drawn(latents, kept, unsafe=unsafe)
+            return Drawn(latents, kept, unsafe=unsafe, finite=finite)
         sides = (pictures, pictures.flip(2)) if request.store_mirrored else (pictures,)
         encoded = [part for side in sides for part in encode_images(self.vae, side)]
-        _refuse_not_finite(rows, torch.cat(encoded, dim=1), request, "posteriors")
-        return replace(Drawn(latents, kept, *encoded), unsafe=unsafe)
-
-
-def _refuse_not_finite(rows: Sequence[Row], values: Tensor, request: SampleRequest, what: str) -> None:
-    """Nothing of a batch is kept where one of its images is not finite: training would meet it at some step."""
-    finite = values.flatten(1).isfinite().all(dim=1).tolist()
-    broken = list(dict.fromkeys(str(row["sample_id"]) for row, ok in zip(rows, finite, strict=True) if not ok))
-    if not broken:
-        return
-    more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
-    raise SamplingError(
-        f"{what} of {len(broken)} images hold NaN or infinity; samples {', '.join(broken[:_NAMED])}{more}",
-        where=str(request.opponent),
-        fix=f"none of the shard is kept; {_way_out(request)}",
-    )
-
-
-def _way_out(request: SampleRequest) -> str:
-    if request.dtype == "float32":
-        return "the model itself gives them: begin with another, or train it with a lower lr"
-    return "set execution.dtype to " + ("bfloat16" if request.dtype == "float16" else "float32")
+        finite["posteriors"] = finite_rows(torch.cat(encoded, dim=1))
+        return replace(Drawn(latents, kept, *encoded), unsafe=unsafe, finite=finite)
 
 
 _resident: dict[tuple[object, ...], Opponent] = {}  # one slot: shards come in calls of their own
@@ -174,7 +135,7 @@ def _key(request: SampleRequest) -> tuple[object, ...]:
     text = read_manifest(request.text)
     return (
         request.opponent, request.opponent_digest, request.device, request.dtype, request.compile,
-        request.scheduler, _needs_vae(request), request.safety, request.text,
+        request.attention, request.scheduler, _needs_vae(request), request.safety, request.text,
         None if text is None else text.content_digest,
     )  # fmt: skip
 

@@ -31,6 +31,7 @@ class SampleRequest:
     store_trajectory: bool = False  # also the solver's states on the way, for the reverse form of the loss
     store_mirrored: bool = False  # also the encodings of the mirrored pictures, for training on flips
     safety: Safety | None = None  # marks images; training leaves them out where it is to
+    attention: str = "auto"  # kernel of the network's attention, execution.attention
     mix_classes: bool = False  # whether shards of one iteration may come from machines with other bits
 
     @property

@@ -164,6 +164,7 @@ def class_of(request: TrainRequest) -> dict[str, object]:
         dtype=request.dtype,
         batch_size=batch_shape(request).micro_batch_size,
         threads=request.threads,
+        attention=request.attention,
     )
     return {**place, "processes": request.processes, "weights": kept_weights(request)}
 

@@ -69,6 +69,7 @@ class TrainRequest:
     losers: Path | None = None  # losers.parquet of the cache: Diffusion-DPO; None: the opponent's samples of the stage
     reference: Path | None = None  # checkpoint folder of the opponent; None: the start
     reference_digest: str | None = None
+    attention: str = "auto"  # kernel of the networks' attention, execution.attention
     report_to: tuple[str, ...] = ()  # names of experiment trackers; no part of what the weights are made from
 
     @property

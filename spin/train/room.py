@@ -18,6 +18,7 @@ from spin.core.progress import Progress, silent
 from spin.core.schema import HELD_OUT_LOG, TIMING, TRAINING_LOG, write_rows
 from spin.core.store import commit, stands
 from spin.diffusion.adapter import as_diffusers, trained_adapter, write_weights
+from spin.diffusion.attention import attending
 from spin.diffusion.checkpoint import write_checkpoint
 from spin.diffusion.digest import model_digest
 from spin.diffusion.families.registry import family_of
@@ -41,6 +42,7 @@ def run(request: TrainRequest, *, progress: Progress = silent) -> TrainResult:
     batch_shape(request)  # refused before anything is read
     with (
         explaining_shortage(request.memory_knobs, device=request.device),
+        attending(request.attention, device=request.device, dtype=request.dtype),
         joined(request.processes, device=request.device) as processes,
     ):
         return (_check if request.check_steps else _run)(request, processes, progress)

@@ -159,7 +159,10 @@ def test_there_is_no_iteration_beyond_a_list():
         ),
         ("data.path=/x", "has no use with data.source miniature; set data.source to imagefolder or parquet"),
         ("sampling.loser_source=latent", "expected one of latents, roundtrip; got 'latent'; did you mean 'latents'?"),
-        ("sampling.scheduler=heun", "expected one of dpmsolver++, unipc, deis, euler, ddim, pndm; got 'heun'"),
+        (
+            "sampling.scheduler=heun",
+            "expected one of dpmsolver++, unipc, deis, euler, ddim, pndm, dpmsolver++karras, eulerkarras, edm; got",
+        ),
         ("evaluation.scorers=[alignment, alignment]", "names 'alignment' twice"),
         ("train=5", "expected keys below it, got 5"),
         ("train.beta=[1", "not valid YAML: while parsing a flow sequence, expected ',' or ']', but got '<stream end>'"),

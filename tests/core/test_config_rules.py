@@ -151,6 +151,13 @@ def test_a_password_in_a_url_is_refused(path: str) -> None:
         (["train.trajectory=reverse", "train.losers=labelled"], "reverse needs the opponent's own images"),
         (["train.trajectory=reverse", "sampling.loser_source=roundtrip"], "set sampling.loser_source to latents"),
         (["train.trajectory=reverse", "sampling.scheduler=pndm"], "pndm repeats some"),
+        (
+            ["train.trajectory=reverse", "sampling.scheduler=euler"],
+            "euler steps between them; set sampling.scheduler to",
+        ),
+        (["train.trajectory=reverse", "sampling.scheduler=dpmsolver++karras"], "one of dpmsolver++, unipc, deis, ddim"),
+        (["train.trajectory=reverse", "sampling.scheduler=edm"], "edm steps between them"),
+        (["train.trajectory=reverse", "sampling.scheduler=unipc"], None),
         (["train.trajectory=reverse", "train.flip=true"], "set train.flip to false"),
         (["train.flip=true"], "true needs pictures of both sides; set sampling.loser_source to roundtrip"),
         (["train.flip=true", "sampling.loser_source=roundtrip"], None),

@@ -17,6 +17,7 @@ from spin.core import environment
 from spin.core.environment import (
     PACKAGES,
     bit_class,
+    class_differences,
     code_version,
     cpu_model,
     installed,
@@ -51,10 +52,17 @@ def test_versions_are_told_without_importing_what_they_are_of() -> None:
 def test_the_class_of_equal_bits_differs_in_whatever_decides_bits() -> None:
     others = [
         {"device": "cuda"}, {"dtype": "bfloat16"}, {"batch_size": 4}, {"threads": 2}, {"compiled": True},
+        {"attention": "math"},
     ]  # fmt: skip
     found = [json.dumps(bit_class(**{**CLASS, **other})) for other in [{}, *others]]
     assert len(set(found)) == len(found)
     assert bit_class(**CLASS) == bit_class(**CLASS)
+
+
+def test_a_manifest_that_tells_no_kernel_was_made_with_torchs_own_choice() -> None:
+    before = {name: value for name, value in bit_class(**CLASS).items() if name != "attention"}
+    assert class_differences(bit_class(**CLASS), before) == []
+    assert class_differences(bit_class(**CLASS, attention="math"), before) == ["attention: auto -> math"]
 
 
 def test_a_processor_is_named_by_its_model() -> None:

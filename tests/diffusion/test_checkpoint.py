@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -37,6 +38,31 @@ def test_networks_load_frozen_in_the_asked_dtype(base: Path) -> None:
     assert {p.dtype for p in unet.parameters()} == {torch.bfloat16}
     assert not any(p.requires_grad for p in unet.parameters())
     assert not load_vae(base, device="cpu").training
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_convolutions_of_half_precision_have_their_channels_last(base: Path, dtype: str) -> None:
+    for network in (load_denoiser(base, device="cpu", dtype=dtype), load_vae(base, device="cpu", dtype=dtype)):
+        last = network.dtype != torch.float32  # a VAE may be, whatever is asked for
+        weights = [module.weight for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
+        wide = [weight for weight in weights if min(weight.shape[1:]) > 1]  # else both layouts are one
+        assert wide
+        assert {weight.is_contiguous(memory_format=torch.channels_last) for weight in wide} == {last}
+        assert {weight.is_contiguous() for weight in wide} == {not last}
+
+
+def test_the_layout_changes_a_prediction_by_less_than_half_precision_does(base: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    noisy, text = torch.randn(2, 16, 4, 4, generator=generator), torch.randn(2, 16, 96, generator=generator)
+    exact, half = (load_denoiser(base, device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16"))
+    contiguous = copy.deepcopy(half).to(memory_format=torch.contiguous_format)
+    assert contiguous.conv_in.weight.is_contiguous()
+    said = []
+    for network in (exact, contiguous, half):
+        with torch.no_grad():
+            said.append(network(noisy.to(network.dtype), torch.tensor(500), text.to(network.dtype)).sample.float())
+    torch.testing.assert_close(said[2], said[1], atol=2e-2, rtol=2e-2)  # eps of bfloat16 is 0.008
+    assert (said[2] - said[0]).abs().mean() < 1.5 * (said[1] - said[0]).abs().mean()
 
 
 def test_damaged_weights_are_one_clear_line(base: Path) -> None:

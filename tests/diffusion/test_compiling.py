@@ -117,6 +117,8 @@ def test_a_real_compile_equals_eager_and_serves_all_shards(world: World, tmp_pat
     manifest = read_manifest(stage.samples(2))
     assert manifest is not None
     assert manifest.environment["compiled"] is True
+    assert (manifest.environment["compiles"], manifest.environment["shapes"]) == (1, 1)
+    assert not torch._dynamo.utils.counters["graph_break"]  # one graph is the whole network
     assert [path for path in cache.rglob("*.so") if path.stat().st_size == 0] == []
 
 
@@ -136,6 +138,40 @@ def test_libraries_that_a_killed_compile_left_empty_are_made_again(world: World,
         assert min(path.stat().st_size for path in libraries) > 0
         for library in libraries:
             library.write_bytes(b"")
+    assert made[0] == made[1]
+
+
+WARM = """
+import sys
+from pathlib import Path
+from torch._dynamo.utils import counters
+from spin.core.requests import from_json
+from spin.sample.request import SampleRequest
+from spin.sample.room import run
+assert run(from_json(SampleRequest, Path(sys.argv[1]))).made == (0,)
+print(counters["inductor"]["fxgraph_cache_hit"], counters["inductor"]["fxgraph_cache_miss"])
+"""
+
+
+@pytest.mark.slow
+def test_a_second_process_finds_what_the_first_one_compiled(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the folder that a process takes by itself, and that its successor takes after it."""
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    stage = world.stage(tmp_path)
+    (tmp_path / "request.json").write_bytes(to_json(world.sample_request(stage, compile=True)))
+    found, made = [], []
+    for _ in range(2):
+        command = [sys.executable, "-c", WARM, str(tmp_path / "request.json")]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        found.append([int(word) for word in said.split()])
+        made.append(stage.samples(0).read_bytes())
+        discard(stage.samples(0))
+    (cold_hits, cold_misses), (warm_hits, warm_misses) = found
+    assert (cold_hits, warm_misses) == (0, 0)
+    assert warm_hits == cold_misses > 0
     assert made[0] == made[1]
 
 

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import HeunDiscreteScheduler, StableDiffusionPipeline
 from torch import Tensor
 
+from spin.core.config_evaluation import Scheduler
+from spin.core.config_rules import REVERSE_SOLVERS
+from spin.core.counted import network_calls
 from spin.diffusion.checkpoint import load_schedule
 from spin.diffusion.conditioning import Conditioning
 from spin.diffusion.denoiser import Denoiser
@@ -45,7 +48,7 @@ def told(pipeline: StableDiffusionPipeline) -> tuple[Conditioning, Conditioning]
     return Conditioning({"embedding": text}), Conditioning({"embedding": empty[:1]})
 
 
-@pytest.mark.parametrize("scheduler", ["unipc", "deis", "euler", "ddim", "pndm"])
+@pytest.mark.parametrize("scheduler", [name for name in get_args(Scheduler) if name != "dpmsolver++"])
 def test_the_loop_equals_diffusers_pipeline_with_every_solver(
     pipeline: StableDiffusionPipeline, world: World, monkeypatch: pytest.MonkeyPatch, scheduler: str
 ) -> None:
@@ -129,7 +132,7 @@ def test_a_posterior_draw_is_the_mean_and_one_deviation() -> None:
     assert draw.item() == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize("scheduler", ["dpmsolver++", "unipc", "deis", "ddim"])
+@pytest.mark.parametrize("scheduler", REVERSE_SOLVERS)
 def test_a_solvers_states_are_the_forward_process_at_their_timesteps(world: World, scheduler: str) -> None:
     """A network that knows the image and the noise leads every solver along x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) eps."""
     generator = torch.Generator().manual_seed(0)
@@ -155,6 +158,54 @@ def test_a_solvers_states_are_the_forward_process_at_their_timesteps(world: Worl
     assert len({int(timestep) for timestep, _ in heard}) == 20
     for timestep, state in heard:
         torch.testing.assert_close(state, at(timestep), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("scheduler", get_args(Scheduler))
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_the_network_is_asked_as_often_as_is_counted(world: World, scheduler: str, steps: int) -> None:
+    asked: list[float] = []
+
+    def network(latents: Tensor, timestep: Tensor, **_: Any) -> tuple[Tensor]:
+        asked.append(float(timestep))
+        return (torch.zeros_like(latents),)
+
+    nothing = Conditioning({"embedding": torch.zeros(1, 1, 1)})
+    sample_latents(
+        Denoiser(network, FAMILY), load_solver(world.base, scheduler), noise=initial_noise([1], (16, 4, 4)),
+        given=nothing, unconditional=nothing, guidance_scale=1.0, num_inference_steps=steps,
+    )  # fmt: skip
+    assert len(asked) == network_calls(scheduler, steps)
+
+
+def test_edm_is_algorithm_1_of_karras_over_its_equation_5(world: World) -> None:
+    """By hand in float64, of a network that says a function of what it sees."""
+    steps, noise = 6, initial_noise([1, 2], (16, 4, 4))
+
+    def network(latents: Tensor, timestep: Tensor, **_: Any) -> tuple[Tensor]:
+        return (torch.tanh(latents) * (0.5 + float(timestep) / 2000),)
+
+    def slope(latents: Tensor, level: Tensor) -> Tensor:
+        time = np.interp(float(level.log()), levels.log().numpy(), np.arange(len(levels)))
+        return network(latents / (level**2 + 1).sqrt(), torch.tensor(time))[0]
+
+    schedule = load_schedule(world.base, "cpu")
+    assert isinstance(schedule, Diffusion)
+    levels = (1 / schedule.alphas_cumprod.double() - 1).sqrt()
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    sigmas = (levels[-1] ** (1 / 7) + ramp * (levels[0] ** (1 / 7) - levels[-1] ** (1 / 7))) ** 7
+    expected = noise.double() * sigmas[0]
+    for now, then in zip(sigmas, [*sigmas[1:], torch.zeros(())], strict=True):
+        first = slope(expected, now)
+        ahead = expected + (then - now) * first
+        expected = expected + (then - now) * (first + slope(ahead, then)) / 2 if then > 0 else ahead
+
+    nothing, solver = Conditioning({"embedding": torch.zeros(1, 1, 1)}), load_solver(world.base, "edm")
+    assert isinstance(solver, HeunDiscreteScheduler)
+    found = sample_latents(
+        Denoiser(network, FAMILY), solver, noise=noise, given=nothing, unconditional=nothing, guidance_scale=1.0,
+        num_inference_steps=steps,
+    )  # fmt: skip
+    torch.testing.assert_close(found.double(), expected, atol=1e-3, rtol=1e-3)
 
 
 def test_pndm_repeats_a_timestep(world: World) -> None:

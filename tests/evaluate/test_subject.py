@@ -15,16 +15,18 @@ from diffusers import UNet2DConditionModel
 import spin.diffusion.torchvision_guard  # noqa: F401
 from spin.core.layout import EvaluationFolder, RealCache
 from spin.core.plan import seed_of
+from spin.core.progress import silent
 from spin.core.schema import content_digest, read_table, read_tensors, write_table
 from spin.core.store import commit, discard
 from spin.diffusion.text import prompt_hash
 from spin.evaluate import subject
-from spin.evaluate.asked import read_prompts
+from spin.evaluate.asked import pictures_of, read_prompts
 from spin.evaluate.request import EvaluateRequest, EvaluateResult
 from spin.evaluate.room import run
 from spin.evaluate.shards import evaluation_folder
 from spin.evaluate.subject import resident_subject
 from tests.evaluate.conftest import Ask, counted_loads
+from tests.kernels import FLASH, heard
 from tests.world import World
 
 
@@ -129,3 +131,19 @@ def test_only_what_draws_needs_the_decoder_and_only_what_measures_needs_the_real
         subject._resident.clear()
         run(ask())
         assert "latents" not in vars(resident_subject(ask()))
+
+
+def test_the_model_is_asked_with_the_named_kernel_and_its_vae_with_torchs_own(ask: Ask) -> None:
+    found = {}
+    for attention in ("auto", "math"):
+        request = ask(attention=attention)
+        prompts, subject = read_prompts(request), resident_subject(request)
+        subject.text.know(["", *(prompt.prompt for prompt in prompts)])
+        with heard() as drawing:
+            subject.draw(pictures_of(prompts), request, silent)
+        with heard() as measuring:
+            list(subject.measure(prompts, request, silent))
+        found[attention] = drawing.count(FLASH), measuring.count(FLASH)
+    assert found["math"] == (2, 0)  # two batches of four are decoded, with one attention each
+    assert found["auto"][0] > 2
+    assert found["auto"][1] > 0

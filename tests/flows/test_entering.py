@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.entering import check_sources, check_training, only_one
+from flows.entering import check_attention, check_sources, check_training, only_one
 from spin.core.config import load_config
 from spin.core.errors import ConfigError
 from spin.core.layout import RunsRoot
@@ -82,3 +82,10 @@ def test_check_names_an_optimizer_that_is_not_installed(monkeypatch: pytest.Monk
     monkeypatch.setattr("spin.diffusion.optimizers.installed", lambda package: "not installed")
     with pytest.raises(ConfigError, match=r"train\.optimizer: adamw_8bit needs bitsandbytes 0\.50"):
         check_training(config)
+
+
+def test_check_names_a_kernel_that_the_named_device_does_not_have() -> None:
+    asked = ["execution.attention=efficient", "execution.device=cpu"]
+    with pytest.raises(ConfigError, match=r"execution\.attention: a CPU has no efficient kernel"):
+        check_attention(load_config("miniature", overrides=asked))
+    check_attention(load_config("miniature", overrides=asked[:1]))  # there may be a GPU

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -16,18 +18,20 @@ import torch
 from PIL import Image
 
 from spin.core import environment
-from spin.core.errors import ArtifactError, ConfigError
+from spin.core.errors import ArtifactError, ConfigError, SamplingError
 from spin.core.layout import StageFolder
 from spin.core.planning import read_plan
 from spin.core.requests import to_json
-from spin.core.schema import add_digests, read_table, read_tensors
+from spin.core.schema import add_digests, read_table, read_tensors, write_table
 from spin.core.store import discard, read_manifest
 from spin.diffusion.checkpoint import load_vae
 from spin.diffusion.noise import initial_noise
 from spin.diffusion.sampler import encode_images
 from spin.sample import opponent as opponents
+from spin.sample import room
 from spin.sample.opponent import Opponent
 from spin.sample.room import run
+from tests.kernels import FLASH, heard
 from tests.world import ROWS, World, copy_stage
 
 
@@ -145,6 +149,33 @@ def test_a_shard_is_not_made_where_the_bits_are_others_unless_told(
     discard(stage.samples(1))
     discard(stage.samples(0))
     assert run(world.sample_request(stage, (0, 1))).made == (0, 1)
+
+
+def test_the_kernel_of_the_attention_is_the_named_one_and_of_the_class_of_equal_bits(
+    world: World, tmp_path: Path
+) -> None:
+    stage = world.stage(tmp_path, shard_size=12)
+    with heard() as names:
+        run(world.sample_request(stage, (0,)))
+    assert FLASH in names  # torch's own choice
+    with pytest.raises(ConfigError, match=r"the bits are others .*: attention: auto -> math; "):
+        run(world.sample_request(stage, (1,), attention="math"))
+    with heard() as names:
+        run(world.sample_request(stage, (1,), attention="math", mix_classes=True))
+    assert FLASH not in names
+    assert "bmm" in names
+    first, second = (read_manifest(stage.samples(shard)) for shard in (0, 1))
+    assert first is not None
+    assert second is not None
+    assert (first.environment["attention"], second.environment["attention"]) == ("auto", "math")
+    assert first.identity == second.identity
+
+
+def test_a_kernel_that_is_not_there_is_refused_before_a_model_loads(world: World, stage: StageFolder) -> None:
+    stage.samples(0).unlink()
+    with counted_loads() as loads, pytest.raises(ConfigError, match="a CPU has no cudnn kernel"):
+        run(world.sample_request(stage, attention="cudnn"))
+    assert loads == []
 
 
 @pytest.mark.parametrize("change", [{"guidance_scale": 3.0}, {"num_inference_steps": 3}, {"store_images": True}])
@@ -315,3 +346,71 @@ def test_shards_of_runs_without_flips_keep_their_identity(world: World, tmp_path
     assert manifest is not None
     assert "store_mirrored" not in manifest.identity
     assert run(world.sample_request(stage, loser_source="roundtrip", store_mirrored=True)).images == 13
+
+
+def test_a_shard_is_written_while_the_next_one_is_drawn(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, drawn, written = world.stage(tmp_path, shard_size=8), Event(), []
+
+    def write(path: Path, table: Any) -> None:
+        # Of three shards the first would wait for ever here, were the second not drawn meanwhile.
+        assert drawn.wait(60)
+        write_table(path, table)
+        written.append(len(table))
+
+    def hear(done: int, total: int, note: str = "") -> None:
+        if done == 16:
+            assert written == []
+            drawn.set()
+
+    monkeypatch.setattr(room, "write_table", write)
+    assert run(world.sample_request(stage, range(3)), progress=hear).made == (0, 1, 2)
+    assert written == [8, 8, 8]
+
+
+def test_a_shard_that_cannot_be_written_is_named_and_those_before_it_stand(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = world.stage(tmp_path, shard_size=6)
+
+    def write(path: Path, table: Any) -> None:
+        if "shard-00001" in path.name:
+            raise OSError(28, "No space left on device")
+        write_table(path, table)
+
+    monkeypatch.setattr(room, "write_table", write)
+    with pytest.raises(ArtifactError, match=r"shard-00001\.parquet: cannot write: No space left on device"):
+        run(world.sample_request(stage, range(4)))
+    standing = [path.name for path in stage.samples(0).parent.iterdir() if path.suffix == ".parquet"]
+    assert standing == ["shard-00000.parquet"]
+    monkeypatch.setattr(room, "write_table", write_table)
+    assert run(world.sample_request(stage, range(4))).made == (1, 2, 3)
+
+
+def test_shards_before_one_that_is_not_finite_are_committed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, draw = world.stage(tmp_path, shard_size=8), opponents.initial_noise
+    broken = read_table(stage.plan_rows)["seed"].to_pylist()[17]
+
+    def noise(seeds: list[int], shape: tuple[int, ...]) -> torch.Tensor:
+        values = draw(seeds, shape)
+        values[[seed == broken for seed in seeds]] = torch.nan
+        return values
+
+    monkeypatch.setattr(opponents, "initial_noise", noise)
+    with pytest.raises(SamplingError, match="latents of 1 images"):
+        run(world.sample_request(stage, range(3)))
+    assert [stage.samples(shard).exists() for shard in range(3)] == [True, True, False]
+    monkeypatch.undo()
+    assert run(world.sample_request(stage, range(3))).made == (2,)
+
+
+def test_durations_of_shards_add_up_to_no_more_than_the_call(world: World, tmp_path: Path) -> None:
+    stage, before = world.stage(tmp_path, shard_size=6), process_time()
+    result = run(world.sample_request(stage, range(4)))
+    found = [manifest.environment for shard in range(4) if (manifest := read_manifest(stage.samples(shard)))]
+    assert all(made["seconds"] > 0 and made["device_seconds"] > 0 for made in found)
+    assert sum(made["seconds"] for made in found) < result.seconds
+    assert sum(made["device_seconds"] for made in found) < process_time() - before

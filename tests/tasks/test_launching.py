@@ -11,9 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spin.core.errors import DataError
+from spin.core.config_sections import ExecutionConfig
+from spin.core.errors import ConfigError, DataError
 from spin.prepare.request import PrepareRequest, PrepareResult
-from tasks.launching import card_memory, find_device, launch, open_room
+from tasks.launching import card_memory, device_of, find_device, launch, open_room
 from tests.core.test_door import assert_gone
 
 
@@ -178,3 +179,10 @@ def test_a_card_is_told_with_its_memory_or_not_at_all() -> None:
     found = card_memory()
     assert (found is None) == (find_device("auto") == "cpu")
     assert found is None or found[1] > 10**9
+
+
+def test_a_device_that_is_found_must_have_the_kernel_of_the_attention() -> None:
+    asked = ExecutionConfig(device="cpu", attention="cudnn")
+    with pytest.raises(ConfigError, match="a CPU has no cudnn kernel"):
+        device_of(asked)
+    assert device_of(asked.model_copy(update={"executor": "workers"})) == "cpu"  # which only orders work

@@ -34,6 +34,7 @@ from spin.train import loop as loops
 from spin.train.networks import load_networks
 from spin.train.request import TrainRequest
 from spin.train.room import run
+from tests.kernels import FLASH, heard
 from tests.world import World, fingerprint
 
 MakeRequest = Callable[..., TrainRequest]
@@ -350,3 +351,20 @@ def test_training_on_the_samplers_own_states_resumes_to_the_same_bytes(world: Wo
     assert log_of(requests[0], "generated_mse")[0] == 0.0
     assert set(log_of(requests[0], "generated_mse_opponent")) == {0.0}
     assert log_of(requests[0], "generated_mse")[-1] > 0
+
+
+@pytest.mark.parametrize("settings", [{}, {"gradient_checkpointing": True}])
+def test_a_stage_trains_with_the_named_kernel_forward_and_backward(
+    make_request: MakeRequest, settings: dict[str, Any]
+) -> None:
+    found = {}
+    for attention in ("auto", "math"):
+        with heard() as names:
+            result = run(make_request(attention, settings=settings, attention=attention))
+        manifest = read_manifest(result.checkpoint)
+        found[attention] = (
+            FLASH in names,
+            f"{FLASH}_backward" in names,
+            manifest and manifest.environment["attention"],
+        )
+    assert found == {"auto": (True, True, "auto"), "math": (False, False, "math")}

@@ -79,7 +79,8 @@ def test_sampling_equals_the_familys_own_pipeline(
     kind: Kind, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise, given, nothing = initial_noise([1, 2], shape), told(kind, CAPTIONS), told(kind, [""])
-    for solver in (OWN[kind.name], "dpmsolver++"):
+    karras = () if family_of(kind.folder).flow else ("dpmsolver++karras", "eulerkarras", "edm")
+    for solver in (OWN[kind.name], "dpmsolver++", *karras):
         monkeypatch.setattr(kind.pipeline, "scheduler", load_solver(kind.folder, solver))
         found = ours(kind.folder, given, nothing, noise, solver=solver)
         assert found.isfinite().all()
