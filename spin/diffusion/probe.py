@@ -22,7 +22,7 @@ from spin.diffusion.families.facts import facts_of
 from spin.diffusion.families.registry import family_of, read_configs
 from spin.diffusion.lora import WithoutAdapter
 from spin.diffusion.optimizers import make_optimizer
-from spin.diffusion.policy import Adapter, open_policy
+from spin.diffusion.policy import Adapter, open_policy, training_layout
 from spin.diffusion.sampler import decode_latents, encode_images, sample_latents
 from spin.diffusion.solvers import load_solver
 
@@ -112,7 +112,8 @@ def _drawing_seconds(base: Path, drawn: Drawn, *, device: str, threads: int) -> 
 def _learning_seconds(base: Path, trained: Trained, batch: int, *, optimizer: str, device: str, threads: int) -> float:
     """Of one image, or of one pair at one time step, in a step of `batch`; of a very long step the first passes."""
     adapter = None if trained.lora_rank is None else Adapter(trained.lora_rank, 1.0, trained.lora_layers, seed=0)
-    network = open_policy(base, device=device, recompute=trained.recompute, adapter=adapter)
+    layout = training_layout(trained.dtype)
+    network = open_policy(base, device=device, recompute=trained.recompute, adapter=adapter, layout=layout)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     update, learn_once = make_optimizer(weights, optimizer, lr=0.0), _pass(base, network, trained, device)
     passes = min(math.ceil(batch / trained.images), MOST_PASSES)

@@ -23,7 +23,7 @@ from spin.diffusion.denoiser import Denoiser
 from spin.diffusion.families.registry import family_of
 from spin.diffusion.lora import WithoutAdapter
 from spin.diffusion.optimizers import make_optimizer
-from spin.diffusion.policy import Adapter, open_policy
+from spin.diffusion.policy import Adapter, laid_out, open_policy, training_layout
 from spin.train.identity import kept_weights
 from spin.train.processes import Processes
 from spin.train.request import TrainingSettings, TrainRequest
@@ -40,7 +40,7 @@ class Networks:
 
     accelerator: Accelerator
     policy: Denoiser
-    opponent: Denoiser | None  # frozen, or the policy with its adapter off; None for supervised training
+    opponent: Denoiser | None  # frozen, or the policy with its adapter off; None: there is none, or it is stored
     tensors: Tensors
 
     @property
@@ -65,10 +65,18 @@ def load_networks(request: TrainRequest, processes: Processes | None = None) -> 
     optimizer = _optimizer(trained, request.settings, divided=moments)
     decay = request.settings.ema_decay
     average = None if decay is None else EMAModel(trained, decay=decay)
-    opponent = None if request.settings.objective == "sft" else _opponent(request, policy, ready, processes.device)
+    alone = request.settings.objective == "sft" or request.errors is not None
+    opponent = None if alone else _opponent(request, policy, ready, processes.device)
     against = None if opponent is None else Denoiser(opponent, family)
     tensors = Tensors(network, Update(trained, optimizer, accelerator.scaler), average)
     return Networks(accelerator, Denoiser(policy, family), against, tensors)
+
+
+def load_opponent(request: TrainRequest, processes: Processes) -> tuple[Accelerator, Denoiser]:
+    """The opponent by itself, on the precision path of a training."""
+    accelerator = _accelerator(request)
+    ready = partial(_ready, accelerator, device=processes.device, divided=kept_weights(request) == "divided")
+    return accelerator, Denoiser(_own_opponent(request, ready, processes.device), family_of(request.start))
 
 
 def _ready(accelerator: Accelerator, network: nn.Module, *, device: str, divided: bool) -> nn.Module:
@@ -90,9 +98,14 @@ def load_policy(request: TrainRequest, device: str) -> nn.Module:
         seed = seed_of("adapter", request.run_seed, StageFolder(request.stage).name)
         adapter = Adapter(settings.lora_rank, settings.lora_alpha, settings.lora_layers, seed)
     network: nn.Module = open_policy(
-        request.start, device=device, recompute=settings.gradient_checkpointing, adapter=adapter
-    )
+        request.start, device=device, recompute=settings.gradient_checkpointing, adapter=adapter,
+        layout=_layout(request),
+    )  # fmt: skip
     return network
+
+
+def _layout(request: TrainRequest) -> torch.memory_format:
+    return training_layout(request.dtype, divided=kept_weights(request) == "divided")
 
 
 def _optimizer(trained: Sequence[nn.Parameter], settings: TrainingSettings, *, divided: bool) -> Optimizer:
@@ -108,9 +121,13 @@ def _opponent(
     """Where it is the start and an adapter trains, the policy without it: no second network."""
     if request.reference is None and request.settings.lora_rank is not None:
         return WithoutAdapter(policy)
+    return _own_opponent(request, ready, device)
+
+
+def _own_opponent(request: TrainRequest, ready: Callable[[nn.Module], nn.Module], device: str) -> nn.Module:
     folder = request.reference or request.start
     verify_checkpoint(folder)
-    return ready(load_denoiser(folder, device=device))
+    return ready(laid_out(load_denoiser(folder, device=device), _layout(request)))
 
 
 def _accelerator(request: TrainRequest) -> Accelerator:

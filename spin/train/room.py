@@ -21,12 +21,15 @@ from spin.diffusion.adapter import as_diffusers, trained_adapter, write_weights
 from spin.diffusion.checkpoint import model_digest, write_checkpoint
 from spin.diffusion.families.registry import family_of
 from spin.diffusion.lora import merge_adapter
+from spin.diffusion.policy import laid_out
+from spin.train.batches import batch_shape
 from spin.train.checking import check_steps
 from spin.train.health import health
 from spin.train.identity import kept_weights, manifest_of, training_identity, training_stands
-from spin.train.loop import Loop, batch_shape, class_of
+from spin.train.loop import Loop
 from spin.train.networks import load_policy
-from spin.train.processes import Processes, joined
+from spin.train.processes import Processes, class_of, joined
+from spin.train.reference import store_errors
 from spin.train.request import TrainRequest, TrainResult
 from spin.train.sharding import held_bytes, own, whole
 from spin.train.trackers import following
@@ -54,10 +57,10 @@ def _run(request: TrainRequest, processes: Processes, progress: Progress) -> Tra
     if processes.once(lambda: training_stands(request, check=stands)):
         digest = manifest_of(checkpoint).content_digest
         return TrainResult(checkpoint, digest, 0, 0, time.perf_counter() - start, ())
+    store_errors(request, processes, progress=progress)
     _reset_peak(request)
-    loop = Loop(request, identity, processes)
-    steps = settings.steps - loop.done.step
-    with following(request, identity, processes) as trackers:
+    with Loop(request, identity, processes) as loop, following(request, identity, processes) as trackers:
+        steps = settings.steps - loop.done.step
         trackers.tell(loop.done)
         for _ in range(steps):
             loop.advance()
@@ -92,7 +95,8 @@ def _trained_network(loop: Loop, processes: Processes) -> nn.Module:
     if tensors.average is not None:
         tensors.average.copy_to(loop.networks.update.parameters)
     if kept_weights(request) == "whole":
-        return tensors.denoiser
+        network: nn.Module = laid_out(tensors.denoiser, torch.contiguous_format)  # as files have it
+        return network
     keep = processes.rank == 0
     network = load_policy(request, "cpu") if keep else nn.Module()
     target = dict(network.named_parameters())
