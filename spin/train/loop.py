@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -49,7 +50,9 @@ class Loop:
         self.step_of, self.held_out = _prepare(request, self.networks, processes.device)
         if self.done.step == 0:
             self._measure_held_out()
-        self._loader = Loader(reads(request, self.step_of.reader, processes, after=self.done.step))
+        readings = partial(reads, request, self.step_of.reader, processes, after=self.done.step)
+        self.networks.try_out(lambda: self._learn(next(readings()).inputs))
+        self._loader = Loader(readings())
 
     def __enter__(self) -> Self:
         return self
@@ -160,8 +163,9 @@ class Loop:
     def _measure_held_out(self) -> None:
         if self.held_out is None:
             return
+        eager = replace(self.networks.policy, network=self.networks.tensors.denoiser)  # not compiled for its batch too
         with self.networks.accelerator.autocast():
-            errors = self.held_out.errors(self.networks.policy)
+            errors = self.held_out.errors(eager)
         start = {row["timestep"]: row["error_start"] for row in self.done.held_out}
         for t, error in errors.items():
             row = {"step": self.done.step, "timestep": t, "error": error, "error_start": start.get(t, error)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import torch
@@ -33,6 +33,8 @@ from spin.train.reference import store_errors
 from spin.train.request import TrainRequest, TrainResult
 from spin.train.sharding import held_bytes, own, whole
 from spin.train.trackers import following
+
+_MUCH_STALLED: Final = 0.05  # share of a stage's time that is worth a line
 
 
 def run(request: TrainRequest, *, progress: Progress = silent) -> TrainResult:
@@ -74,8 +76,16 @@ def _run(request: TrainRequest, processes: Processes, progress: Progress) -> Tra
         steps=steps,
         pairs=steps * settings.batch_size,
         seconds=time.perf_counter() - start,
-        health=(*health(loop.done.log, loop.done.held_out), *trackers.notes),
+        health=(*health(loop.done.log, loop.done.held_out), *_stalled(loop), *loop.networks.notes, *trackers.notes),
     )
+
+
+def _stalled(loop: Loop) -> list[str]:
+    """That the device waited for what it reads, where that cost a worthwhile share of the time."""
+    share = loop.done.stall_seconds / loop.done.seconds if loop.done.seconds else 0.0
+    if share < _MUCH_STALLED:
+        return []
+    return [f"{share:.0%} of the time went by waiting for the latents and texts of a pass: the disk is slow, or busy"]
 
 
 def _check(request: TrainRequest, processes: Processes, progress: Progress) -> TrainResult:
@@ -145,6 +155,9 @@ def _environment(loop: Loop) -> dict[str, Any]:
         "images": images,
         "seconds": loop.done.seconds,
         "device_seconds": loop.done.device_seconds,
+        "stall_seconds": loop.done.stall_seconds,
+        "compiled": settings.compile and not loop.networks.notes,
+        "notes": list(loop.networks.notes),
         "peak_bytes": _peak(request),
         # What the first process holds of them; as much as any other, where they are divided.
         "weight_bytes": sum(own(parameter).nbytes for parameter in loop.networks.tensors.denoiser.parameters()),
