@@ -30,8 +30,10 @@ def print_probe(config: Config, *, seconds: float, limit_bytes: int | None = Non
 
     base, machine = find_planned(config.model.base), find_machine(config, None, None)
     if base.architecture is not None:
-        raise ConfigError("is not on this machine: nothing can be tried", where=f"model.base: {base.name}",
-                          fix="download it, or count instead: spin-diffusion plan CONFIG --gpu NAME")  # fmt: skip
+        raise ConfigError(
+            "is not on this machine: nothing can be tried", where=f"model.base: {base.name}",
+            fix="download it, or count instead: spin-diffusion plan CONFIG --gpu NAME",
+        )  # fmt: skip
     refuse_misfits(config, base.folder)
     require_optimizer(config.train.optimizer)
     section = config.train if config.iterations else config.sft

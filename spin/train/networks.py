@@ -160,11 +160,6 @@ def _running(network: nn.Module, request: TrainRequest) -> Any:
     """A network as it is called: compiled where that is asked."""
     if not request.settings.compile:
         return network
-    if kept_weights(request) == "divided":
-        raise ConfigError(
-            "full does not go with train.compile: weights that come together block by block break every graph",
-            where="execution.train_sharding", fix="set it to optimizer, or train.compile to false",
-        )  # fmt: skip
     return CompiledNetwork(network, enabled=True)
 
 
@@ -173,6 +168,11 @@ def _accelerator(request: TrainRequest) -> Accelerator:
         raise ConfigError(
             "float16 does not train on a CPU", where="execution.dtype", fix="set it to float32 or bfloat16"
         )
+    if request.settings.compile and kept_weights(request) == "divided":
+        raise ConfigError(
+            "full does not go with train.compile: weights that come together block by block break every graph",
+            where="execution.train_sharding", fix="set it to optimizer, or train.compile to false",
+        )  # fmt: skip
     AcceleratorState._reset_state(True)  # a process may train stages of different precision
     accelerator = Accelerator(cpu=request.device == "cpu", mixed_precision=_PRECISION[request.dtype])
     torch.set_num_threads(request.threads)  # under torchrun accelerate takes all cores where OMP_NUM_THREADS is not set
