@@ -158,7 +158,7 @@ class TrainConfig(Section):
     )
     reference: Literal["live", "stored"] = setting(
         "live",
-        "errors of the opponent: asked in every pass (live), or once for all runs of a sweep over beta or lr (stored)",
+        "the opponent's errors: asked in each pass, or stored once for a sweep over beta or lr",
         source=CHOSEN,
     )
     sft_weight: float = setting(

@@ -19,7 +19,7 @@ class Loader(Generic[Item]):
     What the iterator raises is raised where its item would have come. `close` ends the thread; nothing is left of it.
 
     Args:
-        items: work for the thread alone, which nobody else asks; it may be as long as it likes, `AHEAD` are kept.
+        items: work for the thread alone, which nobody else asks; it may be endless, three of them are kept.
     """
 
     def __init__(self, items: Iterator[Item]) -> None:
