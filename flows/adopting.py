@@ -55,7 +55,7 @@ def training_place(requests: Requests, request: TrainRequest) -> Place:
         settings.batch_size, micro_batch_size=settings.micro_batch_size, processes=request.processes,
         setting="train.batch_size",
     )  # fmt: skip
-    place = _place(requests, batch_size=shape.micro_batch_size)
+    place = _place(requests, batch_size=shape.micro_batch_size, compiled=settings.compile)
     place = Place({**place.bits, "weights": kept_weights(request)}, place.device)
     if not _ordered(requests) or execution.device == "cpu" or execution.train_processes:
         return Place({**place.bits, "processes": request.processes}, place.device)

@@ -143,6 +143,8 @@ class Requests:
     ) -> TrainRequest:
         """A training from `start`, held against `opponent`, or against the start itself."""
         request = self._train(self.folder.iteration(iteration), self.spin_settings(iteration), prepared, start)
+        if self.config.train.reference == "stored":
+            request = replace(request, errors=self.root.errors)
         if self.labelled:
             return replace(request, losers=RealCache(prepared.real).losers, draws=1)
         if opponent is None or opponent.digest == start.digest:
@@ -280,7 +282,8 @@ class Requests:
         """Settings that every training stage takes from `train`."""
         names = (
             "micro_batch_size", "timestep_law", "optimizer", "adam_beta1", "adam_beta2", "adam_epsilon",
-            "flip", "posterior_sample", "gradient_checkpointing", "state_every_steps", "held_out_every_steps",
+            "flip", "posterior_sample", "gradient_checkpointing", "compile", "state_every_steps",
+            "held_out_every_steps",
         )  # fmt: skip
         return {name: getattr(self.config.train, name) for name in names}
 

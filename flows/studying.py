@@ -37,6 +37,23 @@ def plan(
 
 
 @app.command()
+def probe(
+    source: Source,
+    overrides: Overrides = None,
+    seconds: Annotated[float, typer.Option(min=1, max=86400, help="What all tries may take together.")] = 600.0,
+    memory_gib: Annotated[
+        float | None, typer.Option("--memory-gib", min=0.1, help="What it may take; 90 % of what is free by itself.")
+    ] = None,
+) -> None:
+    """Find the largest train.micro_batch_size that fits on this machine, and the fastest, by trying."""
+    from flows.probing import print_probe
+    from spin.core.config import load_config
+
+    limit = None if memory_gib is None else round(memory_gib * 2**30)
+    print_probe(load_config(source, overrides=overrides or []), seconds=seconds, limit_bytes=limit)
+
+
+@app.command()
 def lineage(
     name: RunName,
     target: Annotated[

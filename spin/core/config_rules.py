@@ -153,13 +153,20 @@ def broken_rules(tree: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
 
 
 def _broken_sharding_rules(train: object, execution: object) -> list[tuple[tuple[str, ...], str]]:
-    """bitsandbytes' moments are blocks of numbers with a scale each, which are not cut in two."""
+    """bitsandbytes' moments are blocks of numbers with a scale each, which are not cut in two.
+
+    And weights that come together block by block break a graph at each block.
+    """
     if not (isinstance(train, Mapping) and isinstance(execution, Mapping)):
         return []
-    if train.get("optimizer") != "adamw_8bit" or execution.get("train_sharding", "none") == "none":
-        return []
-    problem = "has no use with train.optimizer adamw_8bit, whose moments are not divided"
-    return [(("execution", "train_sharding"), f"{problem}; set it to none, or the optimizer to adamw")]
+    key, sharding = ("execution", "train_sharding"), execution.get("train_sharding", "none")
+    broken: list[tuple[tuple[str, ...], str]] = []
+    if train.get("optimizer") == "adamw_8bit" and sharding != "none":
+        problem = "has no use with train.optimizer adamw_8bit, whose moments are not divided"
+        broken.append((key, f"{problem}; set it to none, or the optimizer to adamw"))
+    if train.get("compile") is True and sharding == "full":
+        broken.append((key, "full does not go with train.compile; set it to optimizer, or train.compile to false"))
+    return broken
 
 
 def _broken_scorer_rules(tree: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
@@ -235,6 +242,8 @@ def _broken_opponent_rules(train: object, sampling: object) -> list[tuple[tuple[
     elif isinstance(solver, str) and solver not in REVERSE_SOLVERS:
         problem = f"reverse reads states at the model's own time steps, {solver} steps between them"
         broken.append((key, f"{problem}; set sampling.scheduler to one of {', '.join(REVERSE_SOLVERS)}"))
+    if train.get("reference") == "stored":
+        broken.append((key, "reverse needs the opponent's predictions, not its errors; set train.reference to live"))
     if train.get("flip") is True:
         broken.append((key, "reverse: a mirrored state is none of the opponent's; set train.flip to false"))
     return broken

@@ -153,6 +153,14 @@ class TrainConfig(Section):
     max_grad_norm: float = setting(1.0, "gradients are clipped to this norm", source=DPO_CODE, gt=0, le=1e9)
     ema_decay: float | None = _EMA_DECAY
     gradient_checkpointing: bool = setting(False, "less memory for more time", source=CHOSEN)
+    compile: bool = setting(
+        False, "torch.compile policy and opponent, also of sft; every pass is filled up to one size", source=CHOSEN
+    )
+    reference: Literal["live", "stored"] = setting(
+        "live",
+        "the opponent's errors: asked in each pass, or stored once for a sweep over beta or lr",
+        source=CHOSEN,
+    )
     sft_weight: float = setting(
         0.1, "weight of the anchor: sft_weight * beta * error on the real images", source=MEASURED, ge=0, le=1000
     )

@@ -22,6 +22,11 @@ class RunsRoot:
     def real_cache(self, data_digest: str, model_digest: str) -> RealCache:
         return RealCache(self.path / "cache" / "real" / f"{data_digest[:16]}-{model_digest[:16]}")
 
+    @property
+    def errors(self) -> Path:
+        """Opponents' denoising errors on all that a stage reads, shared by the runs of a sweep."""
+        return self.path / "cache" / "errors"
+
     def evaluation(self, subject_digest: str, benchmark: str, protocol: str, config_hash: str) -> EvaluationFolder:
         return EvaluationFolder(
             self.path / "evaluations" / subject_digest[:16] / f"{benchmark}.{protocol}.{config_hash}"
@@ -279,6 +284,11 @@ class EvaluationFolder:
 def mirrored_path(latents: Path) -> Path:
     """The mirrored pictures of a file of latents, encoded; there only where a run trains on flips."""
     return latents.with_name(f"{latents.stem}-mirrored{latents.suffix}")
+
+
+def errors_path(folder: Path, digest: str) -> Path:
+    """The errors of one opponent in the cache, by a digest of all that they are made from."""
+    return folder / f"errors-{digest[:16]}.parquet"
 
 
 def iteration_name(number: int) -> str:

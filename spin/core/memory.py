@@ -74,6 +74,12 @@ def explaining_shortage(knobs: Sequence[Knob], *, device: str) -> Iterator[None]
         raise MemoryShortage(f"out of memory{asked}: {_usage(device)}", fix=fix) from error
 
 
+def in_use(device: str) -> tuple[int, int]:
+    """Bytes in use and in all, of the device, or of the least that this process may take of a machine."""
+    used, total, _ = _cuda() if device.startswith("cuda") else _cpu()
+    return used, total
+
+
 def is_shortage(error: BaseException) -> bool:
     """Whether an error says that memory ran out."""
     if isinstance(error, OSError):

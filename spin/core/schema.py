@@ -108,6 +108,7 @@ TIMING: Final = pa.schema(
         ("seconds", pa.float64()),
         ("device_seconds", pa.float64()),  # on a CPU what the process worked, whatever else ran there
         ("images_per_second", pa.float64()),
+        ("stall_seconds", pa.float64()),  # of the seconds: that the step waited for what it reads; null of older steps
     ]
 )
 HELD_OUT_LOG: Final = pa.schema(

@@ -19,7 +19,8 @@ from spin.diffusion.warm_cache import keep_warm
 
 log = logging.getLogger(__name__)
 
-_MOST_SHAPES: Final = 512  # the most buckets that settings give, 1024 pixels in steps of 8 to a ratio of 16, are 193
+# The most buckets that settings give, 1024 pixels in steps of 8 to a ratio of 16, are 193; of two networks.
+_MOST_SHAPES: Final = 512
 
 
 class CompiledNetwork:
@@ -49,22 +50,32 @@ class CompiledNetwork:
             try:
                 return self._call(*args, **kwargs)
             except Exception as error:  # any backend failure; re-raised once the model runs eager
-                if self._attempts_left == 0:
+                if not self.recover(error):
                     raise
-                self._recover(error)
+
+    def recover(self, error: Exception) -> bool:
+        """Compile once more, or run eager from now on; false where it does by now, and the error is another's.
+
+        A backward pass is compiled when it is first run: whoever runs it calls this of what it raises.
+        """
+        if self._attempts_left == 0:
+            return False
+        self._recover(error)
+        return True
 
     def _compile(self) -> Callable[..., Any]:
         from torch._dynamo.utils import counters
 
-        before = counters["stats"]["unique_graphs"]
         # By its default of 8, torch would run further shapes eager, with other bits and without a word.
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_SHAPES)
+        for limit in ("recompile_limit", "accumulated_recompile_limit"):
+            setattr(torch._dynamo.config, limit, max(getattr(torch._dynamo.config, limit), _MOST_SHAPES))
         compiled = torch.compile(self._network, dynamic=False)
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            before = counters["stats"]["unique_graphs"]
             result = compiled(*args, **kwargs)
             self.shapes.add(tuple(args[0].shape))
-            self.compiles = counters["stats"]["unique_graphs"] - before
+            self.compiles += counters["stats"]["unique_graphs"] - before
             return result
 
         return call

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -49,15 +49,19 @@ def merge_adapter(network: Any) -> None:
 class WithoutAdapter(nn.Module):
     """The same network with its adapter off: the start, at no memory of its own and on the policy's precision path."""
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, call: Callable[..., Any] | None = None) -> None:
+        """Args:
+        call: how the network is run, such as compiled; None: as it is.
+        """
         super().__init__()
         self._network = [network]  # in a list: as a submodule it would be counted and switched twice
+        self._call = [call or network]
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
-        (network,) = self._network
+        (network,), (call,) = self._network, self._call
         network.disable_adapters()
         try:
-            return network(*inputs, **named)
+            return call(*inputs, **named)
         finally:
             network.enable_adapters()
 

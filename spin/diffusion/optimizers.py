@@ -47,6 +47,7 @@ def make_optimizer(
     """AdamW over what trains: torch's, or with both moments in 8 bits (arXiv 2110.02861), 2 bytes a weight for 8.
 
     Args:
+        trained: on a GPU torch's is fused, one kernel for all weights of a step; on a CPU fusing moves bits.
         name: adamw or adamw_8bit, as the config names them.
         divided: whether the processes divide the moments by whole weights, each stepping its own.
     """
@@ -59,6 +60,8 @@ def make_optimizer(
         return optimizer
     from torch.optim import AdamW
 
+    if all(weight.is_cuda for weight in trained):
+        values["fused"] = True
     if divided:
         from torch.distributed.optim import ZeroRedundancyOptimizer
 

@@ -22,7 +22,7 @@ from spin.diffusion.families.facts import facts_of
 from spin.diffusion.families.registry import family_of, read_configs
 from spin.diffusion.lora import WithoutAdapter
 from spin.diffusion.optimizers import make_optimizer
-from spin.diffusion.policy import Adapter, open_policy
+from spin.diffusion.policy import Adapter, open_policy, training_layout
 from spin.diffusion.sampler import decode_latents, encode_images, sample_latents
 from spin.diffusion.solvers import load_solver
 
@@ -112,9 +112,13 @@ def _drawing_seconds(base: Path, drawn: Drawn, *, device: str, threads: int) -> 
 def _learning_seconds(base: Path, trained: Trained, batch: int, *, optimizer: str, device: str, threads: int) -> float:
     """Of one image, or of one pair at one time step, in a step of `batch`; of a very long step the first passes."""
     adapter = None if trained.lora_rank is None else Adapter(trained.lora_rank, 1.0, trained.lora_layers, seed=0)
-    network = open_policy(base, device=device, recompute=trained.recompute, adapter=adapter)
+    layout = training_layout(trained.dtype)
+    network = open_policy(base, device=device, recompute=trained.recompute, adapter=adapter, layout=layout)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    update, learn_once = make_optimizer(weights, optimizer, lr=0.0), _pass(base, network, trained, device)
+    update = make_optimizer(weights, optimizer, lr=0.0)
+    # An opponent of its own is as large as the policy: that one is asked in its place, and takes no memory more.
+    opponent = network if trained.lora_rank is None else WithoutAdapter(network)
+    learn_once = training_pass(base, network, opponent, trained, device)
     passes = min(math.ceil(batch / trained.images), MOST_PASSES)
 
     def learn() -> None:
@@ -127,16 +131,12 @@ def _learning_seconds(base: Path, trained: Trained, batch: int, *, optimizer: st
     return _seconds(learn, device=device, threads=threads) / (passes * trained.images)
 
 
-def _pass(base: Path, network: Any, trained: Trained, device: str) -> Callable[[], None]:
-    """One pass of training, forward and backward, at one time step of each image or pair.
-
-    An opponent of its own is as large as the policy: that one is asked in its place, and takes no memory more.
-    """
+def training_pass(base: Path, network: Any, opponent: Any, trained: Trained, device: str) -> Callable[[], None]:
+    """One pass of training, forward and backward, at one time step of each image or pair."""
     images = trained.images * (1 + trained.pairs)
     shape, schedule = facts_of(base).latent_shape, load_schedule(base, device)
     given, dtype = _told(base, images, device, "float32"), trained.dtype
-    policy = Denoiser(network, family_of(base))
-    opponent = policy if trained.lora_rank is None else Denoiser(WithoutAdapter(network), family_of(base))
+    policy, reference = Denoiser(network, family_of(base)), Denoiser(opponent, family_of(base))
 
     def learn() -> None:
         latents = torch.randn(images, *shape, device=device)
@@ -145,7 +145,7 @@ def _pass(base: Path, network: Any, trained: Trained, device: str) -> Callable[[
             errors = denoising_errors(policy, latents, noise, steps, given, schedule)
             if trained.pairs:
                 with torch.no_grad():
-                    denoising_errors(opponent, latents, noise, steps, given, schedule)
+                    denoising_errors(reference, latents, noise, steps, given, schedule)
         errors.mean().backward()
 
     return learn

@@ -9,6 +9,7 @@ Time is an index 0..T-1 in both, more noise with more of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from statistics import NormalDist
 from typing import Literal, Protocol
 
@@ -109,6 +110,7 @@ def denoising_target(
     raise ValueError(f"prediction type {prediction_type!r}: one of {', '.join(PREDICTION_TYPES)}")
 
 
+@cache
 def logit_normal(steps: int) -> Tensor:
     """Times of a logit-normal law by uniform draws, (T,) int64: draw i stands for the quantile (i + 1/2) / T.
 

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from spin.core.buckets import by_size
 from spin.core.errors import ConfigError
+from spin.train.request import TrainRequest
 
 Item = TypeVar("Item")
 
@@ -56,6 +57,15 @@ class BatchShape:
         step = self.micro_batch_size
         groups = by_size(share, size)
         return [group[start : start + step] for group in groups for start in range(0, len(group), step)]
+
+
+def batch_shape(request: TrainRequest) -> BatchShape:
+    """How the processes of a request share each optimizer step's batch."""
+    settings = request.settings
+    return solve_batch(
+        settings.batch_size, micro_batch_size=settings.micro_batch_size, processes=request.processes,
+        setting="sft.batch_size" if settings.objective == "sft" else "train.batch_size",
+    )  # fmt: skip
 
 
 def solve_batch(batch_size: int, *, micro_batch_size: int, processes: int, setting: str) -> BatchShape:

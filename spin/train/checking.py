@@ -18,8 +18,8 @@ from spin.core.progress import Progress
 from spin.core.schema import read_table
 from spin.core.store import read_manifest, verify
 from spin.train.identity import training_identity
-from spin.train.loop import Loop, class_of
-from spin.train.processes import Processes
+from spin.train.loop import Loop
+from spin.train.processes import Processes, class_of
 from spin.train.request import TrainRequest
 
 
@@ -34,13 +34,13 @@ class Checked:
 def check_steps(request: TrainRequest, processes: Processes, progress: Progress) -> Checked:
     """Make the first `check_steps` steps again, from the start and in a folder of their own; the stage stays as it is.
 
-    The rate, the order of the rows and the noise are those of the whole training: they are functions of the step.
+    The rate, the order of the rows and the noise are those of the whole training: they are functions of the step. An
+    opponent whose errors were stored is asked itself, so that what was stored is checked too.
     """
     stage, steps = StageFolder(request.stage), min(request.check_steps, request.settings.steps)
     verify(stage.training_log)
     standing = read_table(stage.training_log).to_pylist()[:steps]
-    with _apart(request) as elsewhere:
-        loop = Loop(elsewhere, training_identity(elsewhere), processes)
+    with _apart(request) as elsewhere, Loop(elsewhere, training_identity(elsewhere), processes) as loop:
         for _ in range(steps):
             loop.advance()
             progress(loop.done.step, steps, loop.note())
@@ -62,7 +62,7 @@ def _apart(request: TrainRequest) -> Iterator[TrainRequest]:
                 (copy.path / path.name).symlink_to(path.absolute())
         never = request.settings.steps
         settings = replace(request.settings, state_every_steps=never, held_out_every_steps=never)
-        yield replace(request, stage=copy.path, settings=settings)
+        yield replace(request, stage=copy.path, settings=settings, errors=None)
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:

@@ -14,14 +14,14 @@ from spin.core.schema import add_digests
 from spin.core.store import Manifest, is_whole, read_manifest
 from spin.train.request import TrainRequest
 
-_CADENCES = ("state_every_steps", "held_out_every_steps")
+_ELSEWHERE = ("state_every_steps", "held_out_every_steps", "compile")  # cadences, and what the class of bits has
 
 
 def training_identity(request: TrainRequest) -> dict[str, Any]:
     """What the trained weights are a function of, besides the class of equal bits."""
     settings = dataclasses.asdict(request.settings)
-    for cadence in _CADENCES:
-        settings.pop(cadence)
+    for name in _ELSEWHERE:
+        settings.pop(name)
     identity = {
         "settings": settings,
         "start": request.start_digest,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+import torch
 
 from spin.train.step import Measured
 
@@ -12,21 +12,18 @@ from spin.train.step import Measured
 def log_row(step: int, measured: Measured, *, gradient_norm: float, lr: float) -> dict[str, Any]:
     """Means over the batch; `gradient_norm` before clipping."""
     margin = measured.margin
-    return {
-        "step": step,
-        "loss": _mean(measured.loss),
-        "accuracy": None if margin is None else _mean((margin > 0).float()),
-        "margin": _mean(margin),
-        "real_mse": _mean(measured.real),
-        "generated_mse": _mean(measured.generated),
-        "real_mse_opponent": _mean(measured.real_opponent),
-        "generated_mse_opponent": _mean(measured.generated_opponent),
-        "gradient_norm": gradient_norm,
-        "lr": lr,
-        "jensen_gap": _mean(measured.jensen_gap),
-        "loser_scale": _mean(measured.loser_scale),
+    columns = {
+        "loss": measured.loss,
+        "accuracy": None if margin is None else (margin > 0).float(),
+        "margin": margin,
+        "real_mse": measured.real,
+        "generated_mse": measured.generated,
+        "real_mse_opponent": measured.real_opponent,
+        "generated_mse_opponent": measured.generated_opponent,
+        "jensen_gap": measured.jensen_gap,
+        "loser_scale": measured.loser_scale,
     }
-
-
-def _mean(values: Tensor | None) -> float | None:
-    return None if values is None else float(values.mean())
+    means = {name: values.mean() for name, values in columns.items() if values is not None}
+    told = dict(zip(means, torch.stack(list(means.values())).tolist(), strict=True))  # the device is asked once
+    found = {name: told.get(name) for name in columns}
+    return {"step": step, **found, "gradient_norm": gradient_norm, "lr": lr}

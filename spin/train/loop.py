@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from spin.core.environment import bit_class, device_clock
+from spin.core.environment import device_clock
 from spin.core.layout import StageFolder
-from spin.core.plan import Visit, visits
+from spin.core.plan import Visit
 from spin.diffusion.checkpoint import latent_scaling, load_schedule
-from spin.diffusion.text import TextEmbeddings
-from spin.train.batches import BatchShape, Passes, solve_batch
+from spin.train.batches import Passes
 from spin.train.health import health
 from spin.train.held_out import HeldOut
-from spin.train.identity import kept_weights
+from spin.train.inputs import Inputs
+from spin.train.loader import Loader
 from spin.train.log import log_row
 from spin.train.networks import Networks, load_networks
-from spin.train.pairs import Pairs, read_pairs
 from spin.train.processes import Processes
+from spin.train.reading import Read, open_reader, reads
+from spin.train.reference import open_errors
 from spin.train.request import TrainRequest
 from spin.train.schedule import learning_rate
 from spin.train.sharding import own
@@ -32,30 +34,38 @@ from spin.train.stopping import finite_gradients, not_finite
 
 
 class Loop:
-    """A running stage, from its newest state if there is one; `done` tells how far it is."""
+    """A running stage, from its newest state if there is one; `done` tells how far it is.
+
+    A context: at its end, or an error, the thread that reads ahead ends too.
+    """
 
     def __init__(self, request: TrainRequest, identity: Mapping[str, Any], processes: Processes) -> None:
         self.request, self.settings, self.identity = request, request.settings, identity
-        self.processes, self.shape = processes, batch_shape(request)
+        self.processes = processes
         self._device_clock = device_clock(request.device)
         self.stage = StageFolder(request.stage)
         self.networks = load_networks(request, processes)
         newest = processes.once(lambda: newest_state(self.stage, identity))
         self.done = load_state(self.stage, newest, self.networks.tensors)
         self.step_of, self.held_out = _prepare(request, self.networks, processes.device)
-        self._upcoming = _upcoming(request, self.step_of.pairs, after=self.done.step)
         if self.done.step == 0:
             self._measure_held_out()
+        readings = partial(reads, request, self.step_of.reader, processes, after=self.done.step)
+        self.networks.try_out(lambda: self._learn(next(readings()).inputs))
+        self._loader = Loader(readings())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loader.close()
 
     def advance(self) -> None:
         """One optimizer step."""
-        start, device_start = time.perf_counter(), self._device_clock()
+        start, device_start, stalled = time.perf_counter(), self._device_clock(), self._loader.stall_seconds
         step, update, tensors = self.done.step + 1, self.networks.update, self.networks.tensors
-        upcoming = islice(self._upcoming, self.settings.batch_size)
-        passes = self.shape.passes(upcoming, self.step_of.pairs.shape_of)
         lr = self._set_learning_rate(step)
-        parts = [self._accumulate(micro) for micro in passes.by_process[self.processes.rank]]
-        self._keep_pace(passes)
+        passes, parts = self._accumulate()
         self.processes.add_gradients(update.parameters)
         norm = update.clip(self.settings.max_grad_norm)
         measured = Measured.join(parts).over_processes(self.processes)
@@ -65,9 +75,11 @@ class Loop:
         self.done.step = step
         self.done.log.append(log_row(step, measured, gradient_norm=float(norm), lr=lr))
         seconds = time.perf_counter() - start
-        worked = self._device_clock() - device_start
-        row = {"seconds": seconds, "device_seconds": worked, "images_per_second": self.settings.batch_size / seconds}
-        self.done.timing.append({"step": step, **row})
+        self.done.timing.append({
+            "step": step, "seconds": seconds, "device_seconds": self._device_clock() - device_start,
+            "images_per_second": self.settings.batch_size / seconds,
+            "stall_seconds": self._loader.stall_seconds - stalled,
+        })  # fmt: skip
         self._keep(step)
 
     def note(self) -> str:
@@ -88,20 +100,29 @@ class Loop:
             group["lr"] = lr
         return lr
 
-    def _accumulate(self, micro: Sequence[Visit]) -> Measured:
-        measured = self.step_of.measure(micro)
+    def _accumulate(self) -> tuple[Passes[Visit], list[Measured]]:
+        """Add up the gradients of this process's passes of a step; what the whole step reads, and what was measured."""
+        parts: list[Measured] = []
+        while True:
+            read = self._loader.next()
+            parts.append(self._learn(read.inputs))
+            if len(parts) == len(read.passes.by_process[self.processes.rank]):
+                self._keep_pace(read)
+                return read.passes, parts
+
+    def _learn(self, inputs: Inputs) -> Measured:
+        measured = self.step_of.measured(inputs)
         self.networks.update.backward(self._loss(measured))
         return measured
 
-    def _keep_pace(self, passes: Passes[Visit]) -> None:
+    def _keep_pace(self, last: Read) -> None:
         """As many passes that count for nothing as others make more: where weights are divided, all make them together.
 
         Processes that do not divide them meet after their passes, whose number may differ.
         """
         if self.request.sharding == "full":
-            for _ in range(passes.surplus(self.processes.rank)):
-                measured = self.step_of.measure(passes.by_process[self.processes.rank][-1])
-                self.networks.update.backward(0.0 * self._loss(measured))
+            for _ in range(last.passes.surplus(self.processes.rank)):
+                self.networks.update.backward(0.0 * self._loss(self.step_of.measured(last.inputs)))
 
     def _loss(self, measured: Measured) -> Tensor:
         return measured.loss.sum() / self.settings.batch_size
@@ -121,7 +142,9 @@ class Loop:
         if self.done.step > 0 and self._everywhere(sound):
             self._save_state()
         kept = self.processes.once(lambda: newest_state(self.stage, self.identity))
-        raise not_finite(self.request, self.step_of, passes, finite, step=step, kept=kept, lost_scale=update.is_lost)
+        raise not_finite(
+            self.request, self.step_of.reader, passes, finite, step=step, kept=kept, lost_scale=update.is_lost
+        )
 
     def _everywhere(self, answer: bool) -> bool:
         """Whether the answer is yes in every process."""
@@ -140,58 +163,23 @@ class Loop:
     def _measure_held_out(self) -> None:
         if self.held_out is None:
             return
+        eager = replace(self.networks.policy, network=self.networks.tensors.denoiser)  # not compiled for its batch too
         with self.networks.accelerator.autocast():
-            errors = self.held_out.errors(self.networks.policy)
+            errors = self.held_out.errors(eager)
         start = {row["timestep"]: row["error_start"] for row in self.done.held_out}
         for t, error in errors.items():
             row = {"step": self.done.step, "timestep": t, "error": error, "error_start": start.get(t, error)}
             self.done.held_out.append(row)
 
 
-def batch_shape(request: TrainRequest) -> BatchShape:
-    """How the processes of a request share each optimizer step's batch."""
-    settings = request.settings
-    return solve_batch(
-        settings.batch_size, micro_batch_size=settings.micro_batch_size, processes=request.processes,
-        setting="sft.batch_size" if settings.objective == "sft" else "train.batch_size",
-    )  # fmt: skip
-
-
-def class_of(request: TrainRequest) -> dict[str, object]:
-    """The class within which what these processes train has equal bits."""
-    place = bit_class(
-        device=request.device if request.device == "cpu" else f"{request.device} {torch.cuda.get_device_name()}",
-        dtype=request.dtype,
-        batch_size=batch_shape(request).micro_batch_size,
-        threads=request.threads,
-        attention=request.attention,
-    )
-    return {**place, "processes": request.processes, "weights": kept_weights(request)}
-
-
 def _prepare(request: TrainRequest, networks: Networks, device: str) -> tuple[Step, HeldOut | None]:
     """All that a step reads, resident."""
-    stage = StageFolder(request.stage)
-    scaling, shift = latent_scaling(request.start)
-    samples = None if networks.opponent is None or request.losers is not None else stage
-    pairs = read_pairs(
-        request.prompts, request.real, samples=samples, losers=request.losers, scaling=scaling, shift=shift,
-        trajectories=request.settings.trajectory == "reverse", drop_unsafe=request.settings.drop_unsafe,
-    )  # fmt: skip
-    text = TextEmbeddings.read(request.text, device=device)
     schedule = load_schedule(request.start, device, law=request.settings.timestep_law)
+    reader = open_reader(request, schedule)
+    reader = replace(reader, errors=open_errors(request, rows=len(reader.pairs.sample_ids)))
     step = Step(
-        policy=networks.policy, opponent=networks.opponent, pairs=pairs, text=text, schedule=schedule,
-        settings=request.settings, run_seed=request.run_seed, stage=stage.name, device=device,
-        autocast=networks.accelerator.autocast,
+        policy=networks.policy, opponent=networks.opponent, reader=reader, schedule=schedule, settings=request.settings,
+        device=device, autocast=networks.accelerator.autocast,
     )  # fmt: skip
+    text, (scaling, shift) = replace(reader.text, device=device), latent_scaling(request.start)
     return step, HeldOut.read(request.prompts, request.real, text, schedule, scaling=scaling, shift=shift)
-
-
-def _upcoming(request: TrainRequest, pairs: Pairs, *, after: int) -> Iterator[Visit]:
-    """The readings that are left after `after` optimizer steps."""
-    found = visits(
-        rows=len(pairs.sample_ids), count=request.settings.steps * request.settings.batch_size, draws=request.draws,
-        run_seed=request.run_seed, stage=StageFolder(request.stage).name,
-    )  # fmt: skip
-    return islice(found, after * request.settings.batch_size, None)

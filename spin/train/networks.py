@@ -6,7 +6,7 @@ import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import torch
 from accelerate import Accelerator
@@ -19,11 +19,12 @@ from spin.core.errors import ConfigError
 from spin.core.layout import StageFolder
 from spin.core.plan import seed_of
 from spin.diffusion.checkpoint import load_denoiser, verify_checkpoint
+from spin.diffusion.compiling import CompiledNetwork
 from spin.diffusion.denoiser import Denoiser
 from spin.diffusion.families.registry import family_of
 from spin.diffusion.lora import WithoutAdapter
 from spin.diffusion.optimizers import make_optimizer
-from spin.diffusion.policy import Adapter, open_policy
+from spin.diffusion.policy import Adapter, laid_out, open_policy, training_layout
 from spin.train.identity import kept_weights
 from spin.train.processes import Processes
 from spin.train.request import TrainingSettings, TrainRequest
@@ -40,12 +41,34 @@ class Networks:
 
     accelerator: Accelerator
     policy: Denoiser
-    opponent: Denoiser | None  # frozen, or the policy with its adapter off; None for supervised training
+    opponent: Denoiser | None  # frozen, or the policy with its adapter off; None: there is none, or it is stored
     tensors: Tensors
+    compiled: tuple[CompiledNetwork, ...] = ()  # of these, those that were asked to be
 
     @property
     def update(self) -> Update:
         return self.tensors.update
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What went wrong with compiling, once for each reason."""
+        return tuple(dict.fromkeys(note for network in self.compiled for note in network.notes))
+
+    def try_out(self, learn: Callable[[], object]) -> None:
+        """Learn from a pass once without an effect: compiled backward passes are made there, or found to be impossible.
+
+        In a training they would fail when part of a step's gradient is there already.
+        """
+        while self.compiled:
+            try:
+                learn()
+                return
+            except Exception as error:  # any backend failure; raised once all run eager
+                recovered = [network.recover(error) for network in self.compiled]
+                if not any(recovered):
+                    raise
+            finally:
+                self.update.forget()
 
 
 def load_networks(request: TrainRequest, processes: Processes | None = None) -> Networks:
@@ -60,15 +83,26 @@ def load_networks(request: TrainRequest, processes: Processes | None = None) -> 
     verify_checkpoint(request.start)
     network, family = load_policy(request, processes.device), family_of(request.start)
     policy = ready(network)
+    running = _running(policy, request)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     moments = request.sharding == "optimizer" and request.processes > 1
     optimizer = _optimizer(trained, request.settings, divided=moments)
     decay = request.settings.ema_decay
     average = None if decay is None else EMAModel(trained, decay=decay)
-    opponent = None if request.settings.objective == "sft" else _opponent(request, policy, ready, processes.device)
+    alone = request.settings.objective == "sft" or request.errors is not None
+    opponent = None if alone else _opponent(request, policy, running, ready, processes.device)
     against = None if opponent is None else Denoiser(opponent, family)
     tensors = Tensors(network, Update(trained, optimizer, accelerator.scaler), average)
-    return Networks(accelerator, Denoiser(policy, family), against, tensors)
+    compiled = tuple(found for found in (running, opponent) if isinstance(found, CompiledNetwork))
+    return Networks(accelerator, Denoiser(running, family), against, tensors, compiled)
+
+
+def load_opponent(request: TrainRequest, processes: Processes) -> tuple[Accelerator, Denoiser]:
+    """The opponent by itself, on the precision path of a training."""
+    accelerator = _accelerator(request)
+    ready = partial(_ready, accelerator, device=processes.device, divided=kept_weights(request) == "divided")
+    opponent = _own_opponent(request, ready, processes.device)
+    return accelerator, Denoiser(opponent, family_of(request.start))
 
 
 def _ready(accelerator: Accelerator, network: nn.Module, *, device: str, divided: bool) -> nn.Module:
@@ -90,9 +124,14 @@ def load_policy(request: TrainRequest, device: str) -> nn.Module:
         seed = seed_of("adapter", request.run_seed, StageFolder(request.stage).name)
         adapter = Adapter(settings.lora_rank, settings.lora_alpha, settings.lora_layers, seed)
     network: nn.Module = open_policy(
-        request.start, device=device, recompute=settings.gradient_checkpointing, adapter=adapter
-    )
+        request.start, device=device, recompute=settings.gradient_checkpointing, adapter=adapter,
+        layout=_layout(request),
+    )  # fmt: skip
     return network
+
+
+def _layout(request: TrainRequest) -> torch.memory_format:
+    return training_layout(request.dtype, divided=kept_weights(request) == "divided")
 
 
 def _optimizer(trained: Sequence[nn.Parameter], settings: TrainingSettings, *, divided: bool) -> Optimizer:
@@ -103,14 +142,25 @@ def _optimizer(trained: Sequence[nn.Parameter], settings: TrainingSettings, *, d
 
 
 def _opponent(
-    request: TrainRequest, policy: nn.Module, ready: Callable[[nn.Module], nn.Module], device: str
-) -> nn.Module:
+    request: TrainRequest, policy: nn.Module, running: Any, ready: Callable[[nn.Module], nn.Module], device: str
+) -> Any:
     """Where it is the start and an adapter trains, the policy without it: no second network."""
     if request.reference is None and request.settings.lora_rank is not None:
-        return WithoutAdapter(policy)
+        return WithoutAdapter(policy, running)
+    return _own_opponent(request, ready, device)
+
+
+def _own_opponent(request: TrainRequest, ready: Callable[[nn.Module], nn.Module], device: str) -> Any:
     folder = request.reference or request.start
     verify_checkpoint(folder)
-    return ready(load_denoiser(folder, device=device))
+    return _running(ready(laid_out(load_denoiser(folder, device=device), _layout(request))), request)
+
+
+def _running(network: nn.Module, request: TrainRequest) -> Any:
+    """A network as it is called: compiled where that is asked."""
+    if not request.settings.compile:
+        return network
+    return CompiledNetwork(network, enabled=True)
 
 
 def _accelerator(request: TrainRequest) -> Accelerator:
@@ -118,6 +168,11 @@ def _accelerator(request: TrainRequest) -> Accelerator:
         raise ConfigError(
             "float16 does not train on a CPU", where="execution.dtype", fix="set it to float32 or bfloat16"
         )
+    if request.settings.compile and kept_weights(request) == "divided":
+        raise ConfigError(
+            "full does not go with train.compile: weights that come together block by block break every graph",
+            where="execution.train_sharding", fix="set it to optimizer, or train.compile to false",
+        )  # fmt: skip
     AcceleratorState._reset_state(True)  # a process may train stages of different precision
     accelerator = Accelerator(cpu=request.device == "cpu", mixed_precision=_PRECISION[request.dtype])
     torch.set_num_threads(request.threads)  # under torchrun accelerate takes all cores where OMP_NUM_THREADS is not set

@@ -19,7 +19,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from spin.core.environment import bit_class
 from spin.core.errors import ConfigError, SpinError
+from spin.train.batches import batch_shape
+from spin.train.identity import kept_weights
+from spin.train.request import TrainRequest
 
 Answer = TypeVar("Answer")
 
@@ -105,6 +109,19 @@ def joined(count: int, *, device: str) -> Iterator[Processes]:
     dist.init_process_group("gloo" if device == "cpu" else "cpu:gloo,cuda:nccl", timeout=_PATIENCE)
     yield Processes(own, dist.get_rank(), world)
     dist.destroy_process_group()  # after an error never: it waits for processes that may be gone
+
+
+def class_of(request: TrainRequest) -> dict[str, object]:
+    """The class within which what these processes train has equal bits."""
+    place = bit_class(
+        device=request.device if request.device == "cpu" else f"{request.device} {torch.cuda.get_device_name()}",
+        dtype=request.dtype,
+        batch_size=batch_shape(request).micro_batch_size,
+        threads=request.threads,
+        compiled=request.settings.compile,
+        attention=request.attention,
+    )
+    return {**place, "processes": request.processes, "weights": kept_weights(request)}
 
 
 def buckets(tensors: Sequence[Tensor], *, size_bytes: int) -> Iterator[list[Tensor]]:

@@ -44,6 +44,7 @@ class TrainingSettings:
     timestep_law: Literal["model", "uniform"] = "model"  # of the training's times; a flow's own is not uniform
     drop_unsafe: bool = False  # pairs whose generated image a safety checker marked get no weight
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    compile: bool = False  # torch.compile both networks; of the class of equal bits
     lora_rank: int | None = None  # None: all weights train
     lora_alpha: float = 0.0  # scale of the adapter, divided by the rank; 0 without one
     lora_layers: Literal["attention", "all"] = "attention"
@@ -70,6 +71,7 @@ class TrainRequest:
     reference: Path | None = None  # checkpoint folder of the opponent; None: the start
     reference_digest: str | None = None
     attention: str = "auto"  # kernel of the networks' attention, execution.attention
+    errors: Path | None = None  # folder of opponents' errors, computed once; None: the opponent is asked at each pass
     report_to: tuple[str, ...] = ()  # names of experiment trackers; no part of what the weights are made from
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import torch
@@ -23,15 +23,20 @@ from spin.diffusion.checkpoint import write_checkpoint
 from spin.diffusion.digest import model_digest
 from spin.diffusion.families.registry import family_of
 from spin.diffusion.lora import merge_adapter
+from spin.diffusion.policy import laid_out
+from spin.train.batches import batch_shape
 from spin.train.checking import check_steps
 from spin.train.health import health
 from spin.train.identity import kept_weights, manifest_of, training_identity, training_stands
-from spin.train.loop import Loop, batch_shape, class_of
+from spin.train.loop import Loop
 from spin.train.networks import load_policy
-from spin.train.processes import Processes, joined
+from spin.train.processes import Processes, class_of, joined
+from spin.train.reference import store_errors
 from spin.train.request import TrainRequest, TrainResult
 from spin.train.sharding import held_bytes, own, whole
 from spin.train.trackers import following
+
+_MUCH_STALLED: Final = 0.05  # share of a stage's time that is worth a line
 
 
 def run(request: TrainRequest, *, progress: Progress = silent) -> TrainResult:
@@ -57,10 +62,10 @@ def _run(request: TrainRequest, processes: Processes, progress: Progress) -> Tra
     if processes.once(lambda: training_stands(request, check=stands)):
         digest = manifest_of(checkpoint).content_digest
         return TrainResult(checkpoint, digest, 0, 0, time.perf_counter() - start, ())
+    store_errors(request, processes, progress=progress)
     _reset_peak(request)
-    loop = Loop(request, identity, processes)
-    steps = settings.steps - loop.done.step
-    with following(request, identity, processes) as trackers:
+    with Loop(request, identity, processes) as loop, following(request, identity, processes) as trackers:
+        steps = settings.steps - loop.done.step
         trackers.tell(loop.done)
         for _ in range(steps):
             loop.advance()
@@ -74,8 +79,16 @@ def _run(request: TrainRequest, processes: Processes, progress: Progress) -> Tra
         steps=steps,
         pairs=steps * settings.batch_size,
         seconds=time.perf_counter() - start,
-        health=(*health(loop.done.log, loop.done.held_out), *trackers.notes),
+        health=(*health(loop.done.log, loop.done.held_out), *_stalled(loop), *loop.networks.notes, *trackers.notes),
     )
+
+
+def _stalled(loop: Loop) -> list[str]:
+    """That the device waited for what it reads, where that cost a worthwhile share of the time."""
+    share = loop.done.stall_seconds / loop.done.seconds if loop.done.seconds else 0.0
+    if share < _MUCH_STALLED:
+        return []
+    return [f"{share:.0%} of the time went by waiting for the latents and texts of a pass: the disk is slow, or busy"]
 
 
 def _check(request: TrainRequest, processes: Processes, progress: Progress) -> TrainResult:
@@ -95,7 +108,8 @@ def _trained_network(loop: Loop, processes: Processes) -> nn.Module:
     if tensors.average is not None:
         tensors.average.copy_to(loop.networks.update.parameters)
     if kept_weights(request) == "whole":
-        return tensors.denoiser
+        network: nn.Module = laid_out(tensors.denoiser, torch.contiguous_format)  # as files have it
+        return network
     keep = processes.rank == 0
     network = load_policy(request, "cpu") if keep else nn.Module()
     target = dict(network.named_parameters())
@@ -144,6 +158,9 @@ def _environment(loop: Loop) -> dict[str, Any]:
         "images": images,
         "seconds": loop.done.seconds,
         "device_seconds": loop.done.device_seconds,
+        "stall_seconds": loop.done.stall_seconds,
+        "compiled": settings.compile and not loop.networks.notes,
+        "notes": list(loop.networks.notes),
         "peak_bytes": _peak(request),
         # What the first process holds of them; as much as any other, where they are divided.
         "weight_bytes": sum(own(parameter).nbytes for parameter in loop.networks.tensors.denoiser.parameters()),

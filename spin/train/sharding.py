@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import torch
 import torch.distributed as dist
@@ -24,6 +24,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 State = dict[str, Any]
+
+_WAYS: Final = ("fused", "foreach")  # of an optimizer's step: of the device at hand, not of the one that made a state
 
 
 def divide_network(network: Any, *, device: str) -> None:
@@ -77,11 +79,12 @@ def whole_state(optimizer: Optimizer, *, keep: bool) -> State:
 
 
 def load_whole_state(optimizer: Optimizer, state: State) -> None:
-    """Take up a whole state, of which this process keeps its part."""
+    """Take up a whole state, of which this process keeps its part; how a step is computed stays this optimizer's."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    if any(isinstance(parameter, DTensor) for parameter in parameters):
-        held = state["state"].items()
-        state = {**state, "state": {index: _each(found, partial(_moment, parameters[index])) for index, found in held}}
+    held = state["state"].items()
+    state = {**state, "state": {index: _each(found, partial(_moment, parameters[index])) for index, found in held}}
+    own_way = [{name: group[name] for name in _WAYS if name in group} for group in optimizer.param_groups]
+    state["param_groups"] = [{**group, **way} for group, way in zip(state["param_groups"], own_way, strict=True)]
     optimizer.load_state_dict(state)
     if isinstance(optimizer, ZeroRedundancyOptimizer):
         optimizer.state.clear()  # it keeps what it was given beside what it works with
@@ -95,8 +98,12 @@ def held_bytes(optimizer: Optimizer) -> int:
 
 
 def _moment(like: Tensor, value: Tensor) -> Tensor:
-    """A moment is divided as its weight; a count of steps is not."""
-    return divided_as(value, like) if value.shape == like.shape else value
+    """A moment is divided and laid out as its weight, which a fused step asks for; a count of steps is not."""
+    if value.shape != like.shape:
+        return value
+    if isinstance(like, DTensor):
+        return divided_as(value, like)
+    return value if value.stride() == like.stride() else torch.empty_like(like, dtype=value.dtype).copy_(value)
 
 
 def _each(held: Mapping[str, Any], change: Callable[[Tensor], Tensor]) -> dict[str, Any]:

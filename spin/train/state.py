@@ -41,6 +41,11 @@ class Progressed:
     def device_seconds(self) -> float:
         return float(sum(row["device_seconds"] for row in self.timing))
 
+    @property
+    def stall_seconds(self) -> float:
+        """Of those: waited for what passes read; of steps that older code made, none is known."""
+        return float(sum(row.get("stall_seconds") or 0.0 for row in self.timing))
+
 
 @dataclass(frozen=True)
 class Tensors:

@@ -13,7 +13,6 @@ from torch import Tensor
 from spin.core.plan import Visit
 from spin.diffusion.conditioning import Conditioning
 from spin.diffusion.denoiser import Denoiser, denoising_errors
-from spin.diffusion.noise import TrainingDraws, training_draws
 from spin.diffusion.objectives import (
     approximate_loss,
     exact_loss,
@@ -25,8 +24,7 @@ from spin.diffusion.objectives import (
     with_scaled_gradient,
 )
 from spin.diffusion.schedules import Diffusion, Schedule
-from spin.diffusion.text import TextEmbeddings
-from spin.train.pairs import Pairs
+from spin.train.inputs import AtTime, Inputs, Reader
 from spin.train.processes import Processes
 from spin.train.request import TrainingSettings
 
@@ -54,6 +52,17 @@ class Measured:
 
         return cls(*(joined(field.name) for field in fields(cls)))
 
+    def first(self, count: int) -> Measured:
+        """Values of the first `count` samples: the others filled the pass up, and no gradient comes from them."""
+        if len(self.loss) == count:
+            return self
+
+        def counted(name: str) -> Any:
+            values = getattr(self, name)
+            return None if values is None else values[:count]
+
+        return Measured(*(counted(field.name) for field in fields(self)))
+
     def over_processes(self, processes: Processes) -> Measured:
         """Values of the whole batch in its order, from those of this process's share; without graphs."""
         if processes.count == 1:
@@ -76,88 +85,98 @@ class Compared:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What the networks are asked of one time step of each pair, the real side's rows first."""
+
+    x_t: Tensor  # (2B, C, h, w)
+    times: Tensor  # (2B,)
+    given: Conditioning
+    wanted: Tensor  # (2B, C, h, w); (B, C, h, w), of the real side alone, where the opponent's answer is the rest
+
+
+@dataclass(frozen=True)
 class Step:
-    """Computes the losses of some visits; holds what stays the same during a stage."""
+    """Computes the losses of some visits; holds what stays the same during a stage.
+
+    From `measured` to the gradient nothing asks the device for a number: the host runs ahead of it.
+    """
 
     policy: Denoiser
-    opponent: Denoiser | None
-    pairs: Pairs
-    text: TextEmbeddings
+    opponent: Denoiser | None  # None for supervised training, or where its errors are stored
+    reader: Reader
     schedule: Schedule
     settings: TrainingSettings
-    run_seed: int
-    stage: str
     device: str
     autocast: Callable[[], AbstractContextManager[None]]
 
     def measure(self, visits: Sequence[Visit]) -> Measured:
         """Losses of `visits`, with the policy's graph."""
-        drawn = [self._draw(visits, repeat) for repeat in range(self.settings.timesteps_per_pair)]
-        given, sampled = self._given(visits, drawn[0]), self.settings.posterior_sample
-        real = self.pairs.real_latents(visits, drawn[0], sampled=sampled).to(self.device)
-        if self.opponent is None:
-            t, noise = self._times(drawn[0]), drawn[0].noise.to(self.device)
-            with self.autocast():
-                error = denoising_errors(self.policy, real, noise, t, given, self.schedule)
-            return Measured(loss=sft_loss(real_policy=error), real=error)
-        if self.settings.trajectory == "reverse":
-            compared = [self._met(visits, draws, real, given) for draws in drawn]
-        else:
-            generated = self.pairs.generated_latents(visits, drawn[0], sampled=sampled).to(self.device)
-            compared = [self._noised(draws, real, generated, given) for draws in drawn]
-        return self._without_unsafe(self._over_timesteps(compared), visits)
+        return self.measured(self.reader.read(visits))
 
-    def _without_unsafe(self, measured: Measured, visits: Sequence[Visit]) -> Measured:
-        """Pairs with an unsafe image count as pairs of the batch, and teach nothing."""
-        if not self.pairs.unsafe:
-            return measured
-        return replace(measured, loss=measured.loss * self.pairs.weights(visits).to(self.device))
+    def measured(self, inputs: Inputs) -> Measured:
+        """Losses of what was read, with the policy's graph."""
+        here = self._moved(inputs)
+        found = self._supervised(here) if self.settings.objective == "sft" else self._played(here)
+        if here.weights is not None:  # pairs with an unsafe image count as pairs of the batch, and teach nothing
+            found = replace(found, loss=found.loss * here.weights)
+        return found.first(inputs.count)
 
-    def inputs(self, visits: Sequence[Visit]) -> dict[str, Tensor]:
-        """What is read of the data for `visits`, (B, ...) each, by what people call it."""
-        draws, sampled = self._draw(visits, 0), self.settings.posterior_sample
-        found = {"real latents": self.pairs.real_latents(visits, draws, sampled=sampled)}
-        if self.pairs.generated is not None:
-            found["generated latents"] = self.pairs.generated_latents(visits, draws, sampled=sampled)
-        given = self._given(visits, draws).tensors
-        return found | {f"captions ({name})": values for name, values in given.items()}
+    def _moved(self, inputs: Inputs) -> Inputs:
+        return inputs.each(lambda values: values.to(self.device, non_blocking=True))
 
-    def _noised(self, draws: TrainingDraws, real: Tensor, generated: Tensor, given: Conditioning) -> Compared:
-        """Both sides noised forward to one time step of each pair (Eq. C.6)."""
-        t, noise = self._times(draws), draws.noise.to(self.device)
-        other = noise if self.settings.noise == "shared" else draws.noise_generated.to(self.device)
-        both = (torch.cat([real, generated]), torch.cat([noise, other]), torch.cat([t, t]))
-        said, theirs = self._ask(self.schedule.noised(*both), both[2], Conditioning.cat([given, given]))
-        return self._compare(said, theirs, self.schedule.wanted(*both), t)
-
-    def _met(self, visits: Sequence[Visit], draws: TrainingDraws, real: Tensor, given: Conditioning) -> Compared:
-        """The real side noised forward, the loser as the sampler met it on its own way (Eq. C.5).
-
-        The opponent's own prediction, without guidance, is the target there: its error is exactly 0.
-        """
-        assert self.pairs.trajectories is not None
-        rows = self.pairs.rows_of(visits)
-        states, t = self.pairs.trajectories.at(rows, draws.timesteps, steps=self.schedule.steps)
-        t, noise = t.to(self.device), draws.noise.to(self.device)
-        x_t, wanted = self.schedule.noised(real, noise, t), self.schedule.wanted(real, noise, t)
-        both = torch.cat([x_t, states.to(self.device)])
-        said, theirs = self._ask(both, torch.cat([t, t]), Conditioning.cat([given, given]))
-        return self._compare(said, theirs, torch.cat([wanted.float(), theirs.float().chunk(2)[1]]), t)
-
-    def _ask(self, x_t: Tensor, t: Tensor, given: Conditioning) -> tuple[Tensor, Tensor]:
-        """What policy and opponent say of the same noisy latents, (2B, C, h, w) each."""
-        assert self.opponent is not None
-        time = self.schedule.network_time(t)
+    def _supervised(self, inputs: Inputs) -> Measured:
+        (at,) = inputs.at
         with self.autocast():
-            said = self.policy(x_t, time, given)
-            with torch.no_grad():
-                return said, self.opponent(x_t, time, given)
+            error = denoising_errors(self.policy, inputs.real, at.noise, at.times, inputs.given, self.schedule)
+        return Measured(loss=sft_loss(real_policy=error), real=error)
 
-    def _compare(self, said: Tensor, theirs: Tensor, wanted: Tensor, t: Tensor) -> Compared:
-        """Errors of what policy and opponent said, the real side's rows first, and the margin of each pair."""
+    def _played(self, inputs: Inputs) -> Measured:
+        return self._over_timesteps([self._compared(inputs, at) for at in inputs.at])
+
+    def _compared(self, inputs: Inputs, at: AtTime) -> Compared:
+        asked = self._asked(inputs, at)
+        said, wanted, theirs = self._answer(self.policy, asked), asked.wanted, at.theirs
+        if theirs is None:
+            assert self.opponent is not None
+            with torch.no_grad():
+                answer = self._answer(self.opponent, asked)
+            if at.states is not None:  # without guidance: the opponent's error on its own way is exactly 0
+                wanted = torch.cat([wanted.float(), answer.float().chunk(2)[1]])
+            theirs = squared_error(answer, wanted)
+        return self._compare(said, wanted, theirs, at.times)
+
+    @torch.no_grad()
+    def theirs(self, inputs: Inputs) -> Tensor:
+        """The opponent's errors, (2K, B): of the real and of the generated side at each of K time steps."""
+        assert self.opponent is not None
+        here, found = self._moved(inputs), list[Tensor]()
+        for at in here.at:
+            asked = self._asked(here, at)
+            found += squared_error(self._answer(self.opponent, asked), asked.wanted).chunk(2)
+        return torch.stack(found)[:, : inputs.count]
+
+    def _asked(self, inputs: Inputs, at: AtTime) -> Asked:
+        """Both sides noised forward to one time step (Eq. C.6), or the loser as the sampler met it there (Eq. C.5)."""
+        t, given = torch.cat([at.times, at.times]), Conditioning.cat([inputs.given, inputs.given])
+        if at.states is not None:
+            alone = (inputs.real, at.noise, at.times)
+            x_t = torch.cat([self.schedule.noised(*alone), at.states])
+            return Asked(x_t, t, given, self.schedule.wanted(*alone))
+        assert inputs.generated is not None
+        other = at.noise if at.noise_generated is None else at.noise_generated
+        both = (torch.cat([inputs.real, inputs.generated]), torch.cat([at.noise, other]), t)
+        return Asked(self.schedule.noised(*both), t, given, self.schedule.wanted(*both))
+
+    def _answer(self, network: Denoiser, asked: Asked) -> Tensor:
+        """What policy or opponent says, (2B, C, h, w)."""
+        with self.autocast():
+            return network(asked.x_t, self.schedule.network_time(asked.times), asked.given)
+
+    def _compare(self, said: Tensor, wanted: Tensor, theirs: Tensor, t: Tensor) -> Compared:
+        """Errors of what the policy said, beside the opponent's `theirs`, (2B,), and the margin of each pair."""
         settings = self.settings
         real, generated = squared_error(said, wanted).chunk(2)
-        real_opponent, generated_opponent = squared_error(theirs, wanted).chunk(2)
+        real_opponent, generated_opponent = theirs.chunk(2)
         factor = None
         if settings.safeguard is not None:
             factor = safeguard_factor(*(said.detach().float() - wanted.float()).chunk(2), mu=settings.safeguard)
@@ -189,25 +208,6 @@ class Step:
             jensen_gap=(approximate - exact).detach() if len(found) > 1 else None,
             loser_scale=_mean_over([each.factor for each in found if each.factor is not None]),
         )
-
-    def _draw(self, visits: Sequence[Visit], repeat: int) -> TrainingDraws:
-        return training_draws(
-            [(self.pairs.sample_ids[visit.row], visit.visit) for visit in visits],
-            run_seed=self.run_seed,
-            stage=self.stage,
-            shape=self.pairs.shape_of(visits[0]),
-            timesteps=self.schedule.steps,
-            caption_dropout=self.settings.caption_dropout,
-            flip=self.settings.flip,
-            repeat=repeat,
-        )
-
-    def _given(self, visits: Sequence[Visit], draws: TrainingDraws) -> Conditioning:
-        given = self.text.of([self.pairs.prompt_hashes[visit.row] for visit in visits])
-        return given.where(~draws.caption_dropped, self.text.empty)
-
-    def _times(self, draws: TrainingDraws) -> Tensor:
-        return self.schedule.times(draws.timesteps.to(self.device))
 
 
 def _mean_over(parts: Sequence[Tensor]) -> Any:

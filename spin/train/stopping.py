@@ -13,9 +13,9 @@ from spin.core.errors import TrainingError
 from spin.core.layout import StageFolder
 from spin.core.plan import Visit
 from spin.train.batches import Passes
+from spin.train.inputs import Reader
 from spin.train.processes import Processes
 from spin.train.request import TrainRequest
-from spin.train.step import Step
 from spin.train.update import Update
 
 _NAMED: Final = 8  # sample ids in an error line
@@ -41,7 +41,7 @@ def finite_gradients(
 
 
 def not_finite(
-    request: TrainRequest, step_of: Step, passes: Passes[Visit], finite: Tensor, *, step: int, kept: int,
+    request: TrainRequest, reader: Reader, passes: Passes[Visit], finite: Tensor, *, step: int, kept: int,
     lost_scale: bool = False,
 ) -> TrainingError:  # fmt: skip
     """The error of a step whose loss or gradient is not finite.
@@ -54,11 +54,11 @@ def not_finite(
     batch = passes.batch
     broken = [index for index, ok in enumerate(finite.tolist()) if not ok] or list(range(len(batch)))
     visits = [batch[index] for index in broken]
-    names = [step_of.pairs.sample_ids[visit.row] for visit in visits]
+    names = [reader.pairs.sample_ids[visit.row] for visit in visits]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     what = "float16's gradients overflow at every loss scale down to 1" if lost_scale else "loss or gradient"
     what = f"{what}, the last time" if lost_scale else f"{what} is not finite"
-    unsound = _unsound(request, step_of, visits)
+    unsound = _unsound(request, reader, visits)
     parts = [f"{what} at step {step}", f"samples {', '.join(names[:_NAMED])}{more}", _pass_of(broken[0], passes)]
     return TrainingError(
         "; ".join([*parts, *([f"their {unsound[0]} hold NaN or infinity"] if unsound else [])]),
@@ -73,12 +73,12 @@ def _pass_of(index: int, passes: Passes[Visit]) -> str:
     return f"micro-batch {number + 1} of {len(passes.by_process[process])}{whose}"
 
 
-def _unsound(request: TrainRequest, step_of: Step, visits: Sequence[Visit]) -> tuple[str, str] | None:
+def _unsound(request: TrainRequest, reader: Reader, visits: Sequence[Visit]) -> tuple[str, str] | None:
     """What of the data itself is not finite, and the file that it is from."""
     generated = request.losers or StageFolder(request.stage).samples(0).parent
     files = {"real latents": request.real, "generated latents": generated}
-    for alike in by_size(visits, step_of.pairs.shape_of):
-        for name, values in step_of.inputs(alike).items():
+    for alike in by_size(visits, reader.pairs.shape_of):
+        for name, values in reader.read(alike).data.items():
             if not values.isfinite().all():
                 return name, str(files.get(name, request.text))
     return None

@@ -159,6 +159,13 @@ def test_a_password_in_a_url_is_refused(path: str) -> None:
         (["train.trajectory=reverse", "sampling.scheduler=edm"], "edm steps between them"),
         (["train.trajectory=reverse", "sampling.scheduler=unipc"], None),
         (["train.trajectory=reverse", "train.flip=true"], "set train.flip to false"),
+        (["train.trajectory=reverse", "train.reference=stored"], "set train.reference to live"),
+        (["train.reference=stored", "train.safeguard=0.5", "train.timesteps_per_pair=2"], None),
+        (
+            ["train.compile=true", "execution.train_sharding=full"],
+            "full does not go with train.compile; set",
+        ),
+        (["train.compile=true", "execution.train_sharding=optimizer"], None),
         (["train.flip=true"], "true needs pictures of both sides; set sampling.loser_source to roundtrip"),
         (["train.flip=true", "sampling.loser_source=roundtrip"], None),
         (["train.flip=true", "train.losers=labelled"], None),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from spin.core.errors import ConfigError
 from spin.diffusion.optimizers import has_optimizer, make_optimizer, require_optimizer
@@ -22,6 +23,11 @@ def state_bytes(state: Any) -> int:
     if isinstance(state, torch.Tensor):
         return state.nbytes
     return sum(state_bytes(value) for value in state.values()) if isinstance(state, dict) else 0
+
+
+def working(optimizer: Any) -> torch.optim.Optimizer:
+    """What steps: of moments that are divided, this process's own."""
+    return getattr(optimizer, "optim", optimizer)
 
 
 def stepped(name: str, size: int = 8192) -> torch.optim.Optimizer:
@@ -38,6 +44,20 @@ def test_adamw_is_torchs_with_every_setting_in_its_place() -> None:
     assert type(optimizer) is torch.optim.AdamW
     (group,) = optimizer.param_groups
     assert (group["lr"], group["betas"], group["eps"], group["weight_decay"]) == (0.1, (0.5, 0.75), 1e-3, 0.25)
+
+
+@pytest.mark.parametrize("divided", [False, True])
+def test_steps_are_fused_on_a_gpu_and_on_a_cpu_as_they_always_were(divided: bool) -> None:
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        plain = make_optimizer([torch.nn.Parameter(torch.ones(1))], "adamw", lr=0.1, divided=divided)
+        with FakeTensorMode():  # weights on a GPU, on machines that have none
+            weights = [torch.nn.Parameter(torch.ones(1, device="cuda")) for _ in range(2)]
+            fused = make_optimizer(weights, "adamw", lr=0.1, divided=divided)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert [working(optimizer).defaults["fused"] for optimizer in (plain, fused)] == [None, True]
 
 
 @pytest.mark.parametrize("found", [None, "0.49.9", "0.9"])

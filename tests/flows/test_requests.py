@@ -59,3 +59,17 @@ def test_every_training_reports_to_the_trackers_of_the_config(
     base = Model("base", "base", tmp_path, "b")
     assert requests.train_sft(prepared, base).report_to == asked
     assert requests.train_iteration(1, prepared, base).report_to == asked
+
+
+@pytest.mark.parametrize(("written", "errors"), [("live", None), ("stored", "cache/errors")])
+def test_errors_of_the_opponent_are_kept_in_the_cache_of_the_root_where_that_is_asked(
+    tmp_path: Path, written: str, errors: str | None
+) -> None:
+    overrides = [f"train.reference={written}", f"run.root={tmp_path}", "train.compile=true"]
+    requests = Requests(load_config("miniature", overrides=overrides), "cpu")
+    prepared = PrepareResult(tmp_path, tmp_path, "d", {"train": 384}, {}, 0, 0.0)
+    base = Model("base", "base", tmp_path, "b")
+    assert requests.train_sft(prepared, base).errors is None
+    assert requests.train_iteration(1, prepared, base).errors == (None if errors is None else tmp_path / errors)
+    assert requests.sft_settings().compile
+    assert requests.spin_settings(1).compile

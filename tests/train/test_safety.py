@@ -32,10 +32,10 @@ def loop_of(request: TrainRequest) -> Loop:
 def test_marked_images_are_trained_on_unless_they_are_to_be_dropped(world: World, tmp_path: Path) -> None:
     stage = marked(world, tmp_path, "bright")
     kept = loop_of(world.train_request(stage))
-    assert kept.step_of.pairs.unsafe == frozenset()
+    assert kept.step_of.reader.pairs.unsafe == frozenset()
     dropped = loop_of(world.train_request(stage, settings={"drop_unsafe": True}))
     marks = read_table(stage.samples(0))[UNSAFE].to_pylist()
-    assert dropped.step_of.pairs.unsafe == {row for row, mark in enumerate(marks) if mark}
+    assert dropped.step_of.reader.pairs.unsafe == {row for row, mark in enumerate(marks) if mark}
 
 
 def test_a_dropped_pair_teaches_nothing_and_the_others_what_they_teach_anyway(world: World, tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_dropped_pair_teaches_nothing_and_the_others_what_they_teach_anyway(wo
         loop_of(world.train_request(stage, settings={"drop_unsafe": drop})).step_of for drop in (False, True)
     )
     visits = [replace(visit) for visit in _visits(world, stage)]
-    weights = dropped.pairs.weights(visits)
+    weights = dropped.reader.pairs.weights(visits)
     assert 0 < weights.sum() < len(visits)
     assert torch.equal(dropped.measure(visits).loss, kept.measure(visits).loss * weights)
 

@@ -16,8 +16,9 @@ from spin.diffusion.checkpoint import load_schedule
 from spin.diffusion.objectives import LINKS
 from spin.diffusion.schedules import add_noise
 from spin.diffusion.text import TextEmbeddings
+from spin.train.inputs import Reader
 from spin.train.networks import load_networks
-from spin.train.pairs import Trajectories, read_pairs
+from spin.train.pairs import Pairs, Trajectories, read_pairs
 from spin.train.step import Measured, Step
 from tests.world import ROWS, World
 
@@ -31,20 +32,23 @@ def make_step(world: World, sampled: StageFolder) -> MakeStep:
         request = world.train_request(sampled, settings={"beta": 5000.0, "sft_weight": 0.0, **settings}, dtype=dtype)
         networks = load_networks(request)
         samples = sampled if request.settings.objective == "spin" else None
+        pairs = read_pairs(world.prompts, world.cache.latents, samples=samples, scaling=1.0, shift=0.0)
+        text, schedule = TextEmbeddings.read(world.cache.text, device="cpu"), load_schedule(world.base, "cpu")
         return Step(
             policy=networks.policy,
             opponent=networks.opponent,
-            pairs=read_pairs(world.prompts, world.cache.latents, samples=samples, scaling=1.0, shift=0.0),
-            text=TextEmbeddings.read(world.cache.text, device="cpu"),
-            schedule=load_schedule(world.base, "cpu"),
+            reader=Reader(pairs, text, schedule, request.settings, 0, "iteration-01"),
+            schedule=schedule,
             settings=request.settings,
-            run_seed=0,
-            stage="iteration-01",
             device="cpu",
             autocast=networks.accelerator.autocast if dtype != "float32" else nullcontext,
         )
 
     return make
+
+
+def with_pairs(step: Step, pairs: Pairs) -> Step:
+    return replace(step, reader=replace(step.reader, pairs=pairs))
 
 
 def perturb(step: Step) -> None:
@@ -126,7 +130,7 @@ def test_gradient_checkpointing_changes_no_gradient(make_step: MakeStep) -> None
 def test_swapping_real_and_generated_flips_the_sign(make_step: MakeStep) -> None:
     step = make_step(posterior_sample=False)
     perturb(step)
-    pairs = step.pairs
+    pairs = step.reader.pairs
     assert pairs.generated is not None
     order = pairs.generated_rows[:, 0]
     swapped = replace(
@@ -135,7 +139,7 @@ def test_swapping_real_and_generated_flips_the_sign(make_step: MakeStep) -> None
         generated=replace(pairs.real, log_variance=None),
         generated_rows=np.arange(len(pairs.sample_ids), dtype=np.int32)[:, None],
     )
-    one, two = step.measure(BATCH), replace(step, pairs=swapped).measure(BATCH)
+    one, two = step.measure(BATCH), with_pairs(step, swapped).measure(BATCH)
     assert one.margin is not None
     assert two.margin is not None
     torch.testing.assert_close(two.margin, -one.margin, rtol=1e-4, atol=1e-5)
@@ -162,7 +166,7 @@ def test_the_h2_weight_scales_each_margin(make_step: MakeStep) -> None:
     constant, weighted = make_step(), make_step(timestep_weight="h2")
     perturb(constant)
     perturb(weighted)
-    ids = constant.pairs.sample_ids
+    ids = constant.reader.pairs.sample_ids
     t = training_draws(
         [(ids[v.row], v.visit) for v in BATCH], run_seed=0, stage="iteration-01", shape=(16, 4, 4), timesteps=1000,
         caption_dropout=0, flip=False,
@@ -191,7 +195,7 @@ def test_a_dropped_caption_is_dropped_for_the_pair_and_both_networks(make_step: 
     policy, opponent = seen
     assert torch.equal(policy, opponent)
     assert torch.equal(policy[:8], policy[8:])
-    empty = (policy[:8] == step.text.empty.tensors["embedding"]).all(dim=2).all(dim=1)
+    empty = (policy[:8] == step.reader.text.empty.tensors["embedding"]).all(dim=2).all(dim=1)
     assert 0 < empty.sum() < 8
 
 
@@ -246,9 +250,9 @@ def test_exact_is_the_loss_of_the_mean_margin_and_never_above_approximate(make_s
 
 def test_one_time_step_a_pair_is_the_first_of_several(make_step: MakeStep) -> None:
     one, three = make_step(), make_step(timesteps_per_pair=3)
-    drawn = three._draw(BATCH, 0)
-    assert torch.equal(one._draw(BATCH, 0).timesteps, drawn.timesteps)
-    assert not torch.equal(three._draw(BATCH, 1).timesteps, drawn.timesteps)
+    drawn = three.reader.draw(BATCH, 0)
+    assert torch.equal(one.reader.draw(BATCH, 0).timesteps, drawn.timesteps)
+    assert not torch.equal(three.reader.draw(BATCH, 1).timesteps, drawn.timesteps)
     single, several = one.measure(BATCH), three.measure(BATCH)
     assert single.jensen_gap is None
     assert single.real.shape == several.real.shape == (8,)
@@ -262,10 +266,8 @@ def test_the_values_of_several_time_steps_are_their_means(make_step: MakeStep) -
     step = make_step(timesteps_per_pair=2, sft_weight=0.03, over_timesteps="exact")
     perturb(step)
     measured = step.measure(BATCH)
-    drawn = [step._draw(BATCH, repeat) for repeat in (0, 1)]
-    real = step.pairs.real_latents(BATCH, drawn[0], sampled=True)
-    generated = step.pairs.generated_latents(BATCH, drawn[0], sampled=True)
-    parts = [step._noised(draws, real, generated, step._given(BATCH, drawn[0])) for draws in drawn]
+    inputs = step.reader.read(BATCH)
+    parts = [step._compared(inputs, at) for at in inputs.at]
     margin, error = ((getattr(parts[0], name) + getattr(parts[1], name)) / 2 for name in ("margin", "real"))
     torch.testing.assert_close(measured.margin, margin)
     torch.testing.assert_close(measured.loss, -torch.nn.functional.logsigmoid(margin) + 0.03 * 5000 * error)
@@ -296,9 +298,9 @@ def make_reverse(make_step: MakeStep) -> MakeStep:
     def make(**settings: Any) -> Step:
         step = make_step(trajectory="reverse", **settings)
         generator = torch.Generator().manual_seed(0)
-        states = torch.randn(ROWS, 3, *step.pairs.real.shape_of(0), generator=generator).numpy()
+        states = torch.randn(ROWS, 3, *step.reader.pairs.real.shape_of(0), generator=generator).numpy()
         ways = Trajectories(states, torch.tensor([999, 666, 333]))
-        return replace(step, pairs=replace(step.pairs, trajectories=ways))
+        return with_pairs(step, replace(step.reader.pairs, trajectories=ways))
 
     return make
 
@@ -318,15 +320,15 @@ def test_on_the_opponents_own_way_the_loser_has_no_error_at_the_start(
 def test_the_reverse_margin_is_the_bracket_of_c5(make_reverse: MakeStep) -> None:
     step = make_reverse(posterior_sample=False, caption_dropout=0.0)
     perturb(step)
-    measured, drawn, (visit, *_) = step.measure(BATCH), step._draw(BATCH, 0), BATCH
-    assert step.pairs.trajectories is not None
+    measured, drawn, (visit, *_) = step.measure(BATCH), step.reader.draw(BATCH, 0), BATCH
+    assert step.reader.pairs.trajectories is not None
     place = int(drawn.timesteps[0]) * 3 // 1000
     t = torch.tensor([[999, 666, 333][place]])
-    row = int(step.pairs.generated_rows[visit.row, visit.draw])
-    state = torch.from_numpy(step.pairs.trajectories.states[row, place])[None]
-    real = step.pairs.real.pick([visit.row], None)
+    row = int(step.reader.pairs.generated_rows[visit.row, visit.draw])
+    state = torch.from_numpy(step.reader.pairs.trajectories.states[row, place])[None]
+    real = step.reader.pairs.real.pick([visit.row], None)
     x_t = add_noise(real, drawn.noise[:1], t, step.schedule.alphas_cumprod)
-    text = step.text.of([step.pairs.prompt_hashes[visit.row]])
+    text = step.reader.text.of([step.reader.pairs.prompt_hashes[visit.row]])
     with torch.no_grad():
         said = [
             [network.network(x, t, encoder_hidden_states=text.tensors["embedding"]).sample for x in (x_t, state)]

@@ -1,0 +1,58 @@
+"""Sizes of a pass are really trained, and memory is really measured."""
+
+from __future__ import annotations
+
+import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
+from dataclasses import replace
+from typing import Any
+
+import psutil
+import pytest
+
+from spin.core.counted import Trained
+from spin.core.micro_batch import Found, Tried
+from spin.diffusion.fitting import SHARE, _limit, largest_micro_batch
+from spin.miniature.packaged import packaged_pipeline_path
+
+PAIR = Trained(
+    images=1, pairs=True, own_opponent=True, timesteps=1, lora_rank=None, lora_layers="attention", recompute=False,
+    dtype="float32",
+)  # fmt: skip
+
+
+def probe(trained: Trained = PAIR, **changes: Any) -> tuple[Found, list[Tried]]:
+    heard: list[Tried] = []
+    asked: dict[str, Any] = {
+        "most": 4, "optimizer": "adamw", "averaged": True, "device": "cpu", "threads": 1, "seconds": 600.0,
+        "told": heard.append,
+    }  # fmt: skip
+    return largest_micro_batch(packaged_pipeline_path(), trained, **{**asked, **changes}), heard
+
+
+@pytest.mark.parametrize("change", [{}, {"lora_rank": 2, "own_opponent": False, "timesteps": 2}], ids=str)
+def test_sizes_up_to_the_batch_are_tried_and_told(change: dict[str, Any]) -> None:
+    found, heard = probe(replace(PAIR, **change))
+    assert [one.size for one in heard] == [1, 2, 4]
+    assert heard == list(found.tried)
+    assert (found.largest, found.complete) == (4, True)
+    assert all(one.rate > 0 and one.seconds > 0 for one in heard)
+    assert all(one.peak_bytes is not None and one.peak_bytes >= one.base_bytes > 2**20 for one in heard)
+
+
+def test_a_bound_of_memory_is_kept() -> None:
+    free, _ = probe(most=1)
+    (one,) = free.tried
+    assert one.peak_bytes is not None
+    found, heard = probe(most=2**20, limit_bytes=one.peak_bytes + 2**25)
+    assert 0 < found.largest < 2**12
+    assert max(one.peak_bytes or 0 for one in heard) <= one.peak_bytes + 2**25
+
+
+def test_of_what_is_free_a_tenth_is_left() -> None:
+    machine, own = psutil.virtual_memory(), psutil.Process().memory_info().rss
+    assert own < _limit("cpu") <= own + SHARE * machine.total
+
+
+def test_an_error_that_is_no_want_of_memory_is_raised() -> None:
+    with pytest.raises(ValueError, match="bfloat8"):
+        probe(replace(PAIR, lora_rank=2, lora_layers="bfloat8"))  # type: ignore[arg-type]
