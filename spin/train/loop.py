@@ -15,10 +15,11 @@ from spin.core.layout import StageFolder
 from spin.core.plan import Visit, visits
 from spin.diffusion.checkpoint import latent_scaling, load_schedule
 from spin.diffusion.text import TextEmbeddings
+from spin.train.arriving import Arriving
 from spin.train.batches import BatchShape, Passes, solve_batch
 from spin.train.health import health
 from spin.train.held_out import HeldOut
-from spin.train.identity import kept_weights
+from spin.train.identity import kept_weights, training_identity
 from spin.train.log import log_row
 from spin.train.networks import Networks, load_networks
 from spin.train.pairs import Pairs, read_pairs
@@ -34,18 +35,31 @@ from spin.train.stopping import finite_gradients, not_finite
 class Loop:
     """A running stage, from its newest state if there is one; `done` tells how far it is."""
 
-    def __init__(self, request: TrainRequest, identity: Mapping[str, Any], processes: Processes) -> None:
-        self.request, self.settings, self.identity = request, request.settings, identity
-        self.processes, self.shape = processes, batch_shape(request)
+    def __init__(
+        self,
+        request: TrainRequest,
+        identity: Mapping[str, Any] | None,
+        processes: Processes,
+        arriving: Arriving | None = None,
+    ) -> None:
+        self.request, self.settings, self._identity = request, request.settings, identity
+        self.processes, self.shape, self.arriving = processes, batch_shape(request), arriving
         self._device_clock = device_clock(request.device)
         self.stage = StageFolder(request.stage)
         self.networks = load_networks(request, processes)
-        newest = processes.once(lambda: newest_state(self.stage, identity))
+        newest = 0 if arriving else processes.once(lambda: newest_state(self.stage, self.identity))
         self.done = load_state(self.stage, newest, self.networks.tensors)
-        self.step_of, self.held_out = _prepare(request, self.networks, processes.device)
-        self._upcoming = _upcoming(request, self.step_of.pairs, after=self.done.step)
+        self.step_of, self.held_out = _prepare(request, self.networks, processes.device, to_come=arriving is not None)
+        self._upcoming = _upcoming(request, self.step_of.pairs, after=self.done.step, arriving=arriving)
         if self.done.step == 0:
             self._measure_held_out()
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What the weights are made from; known when the last of the images stands."""
+        if self._identity is None:
+            self._identity = training_identity(self.request)
+        return self._identity
 
     def advance(self) -> None:
         """One optimizer step."""
@@ -120,7 +134,7 @@ class Loop:
         sound = all(bool(torch.isfinite(own(parameter)).all()) for parameter in update.parameters)
         if self.done.step > 0 and self._everywhere(sound):
             self._save_state()
-        kept = self.processes.once(lambda: newest_state(self.stage, self.identity))
+        kept = self.processes.once(lambda: newest_state(self.stage, self.identity)) if self._is_known() else 0
         raise not_finite(self.request, self.step_of, passes, finite, step=step, kept=kept, lost_scale=update.is_lost)
 
     def _everywhere(self, answer: bool) -> bool:
@@ -134,7 +148,15 @@ class Loop:
         if not last and step % self.settings.state_every_steps == 0:
             self._save_state()
 
+    def _is_known(self) -> bool:
+        """Whether the identity is, in every process."""
+        found = self.arriving
+        return found is None or self.processes.once(lambda: found.complete)
+
     def _save_state(self) -> None:
+        """States name what they are made from: there is none before the last image stands."""
+        if not self._is_known():
+            return
         save_state(self.stage, self.networks.tensors, self.done, self.identity, self.processes)
 
     def _measure_held_out(self) -> None:
@@ -168,7 +190,7 @@ def class_of(request: TrainRequest) -> dict[str, object]:
     return {**place, "processes": request.processes, "weights": kept_weights(request)}
 
 
-def _prepare(request: TrainRequest, networks: Networks, device: str) -> tuple[Step, HeldOut | None]:
+def _prepare(request: TrainRequest, networks: Networks, device: str, *, to_come: bool) -> tuple[Step, HeldOut | None]:
     """All that a step reads, resident."""
     stage = StageFolder(request.stage)
     scaling, shift = latent_scaling(request.start)
@@ -176,6 +198,7 @@ def _prepare(request: TrainRequest, networks: Networks, device: str) -> tuple[St
     pairs = read_pairs(
         request.prompts, request.real, samples=samples, losers=request.losers, scaling=scaling, shift=shift,
         trajectories=request.settings.trajectory == "reverse", drop_unsafe=request.settings.drop_unsafe,
+        to_come=to_come,
     )  # fmt: skip
     text = TextEmbeddings.read(request.text, device=device)
     schedule = load_schedule(request.start, device, law=request.settings.timestep_law)
@@ -187,10 +210,11 @@ def _prepare(request: TrainRequest, networks: Networks, device: str) -> tuple[St
     return step, HeldOut.read(request.prompts, request.real, text, schedule, scaling=scaling, shift=shift)
 
 
-def _upcoming(request: TrainRequest, pairs: Pairs, *, after: int) -> Iterator[Visit]:
-    """The readings that are left after `after` optimizer steps."""
+def _upcoming(request: TrainRequest, pairs: Pairs, *, after: int, arriving: Arriving | None) -> Iterator[Visit]:
+    """The readings that are left after `after` optimizer steps, each when what it reads is there."""
     found = visits(
         rows=len(pairs.sample_ids), count=request.settings.steps * request.settings.batch_size, draws=request.draws,
         run_seed=request.run_seed, stage=StageFolder(request.stage).name,
     )  # fmt: skip
-    return islice(found, after * request.settings.batch_size, None)
+    left = islice(found, after * request.settings.batch_size, None)
+    return left if arriving is None else arriving.in_time(left, request.settings.batch_size, pairs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from spin.core.memory import Knob, switched
 
@@ -50,6 +50,14 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
+class Awaited:
+    """Images that may still be drawn while a training on them goes on."""
+
+    identity: dict[str, Any]  # of their shards, as their manifests have it: others that stand there are not read
+    limit_seconds: float  # that the training waits for any one shard
+
+
+@dataclass(frozen=True)
 class TrainRequest:
     stage: Path  # runs/<run>/iteration-01 or runs/<run>/sft
     start: Path  # checkpoint folder: initialisation, and the opponent unless `reference` is another
@@ -69,6 +77,7 @@ class TrainRequest:
     losers: Path | None = None  # losers.parquet of the cache: Diffusion-DPO; None: the opponent's samples of the stage
     reference: Path | None = None  # checkpoint folder of the opponent; None: the start
     reference_digest: str | None = None
+    awaited: Awaited | None = None  # the stage's samples, where they need not all stand yet
     report_to: tuple[str, ...] = ()  # names of experiment trackers; no part of what the weights are made from
 
     @property
