@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
+from prefect.logging import get_run_logger
+
 from flows.asking import Asked
 from flows.requests import Model, Requests
 from spin.core.errors import ArtifactError, ConfigError
@@ -16,6 +18,8 @@ from spin.prepare.prepared import write_prepared
 from spin.prepare.request import PrepareRequest, PrepareResult
 from spin.sample.request import SampleResult
 from spin.train.request import TrainRequest, TrainResult
+from spin.train.standing import Standing
+from tasks.claims import apart_from_sampling
 from tasks.evaluating import evaluate
 from tasks.launching import open_room
 from tasks.preparing import prepare
@@ -56,11 +60,18 @@ def draw(
 
 
 def learn(requests: Requests, request: TrainRequest, label: str) -> TrainResult:
-    """Train one stage, on all GPUs that this process may use."""
-    with open_room(
-        "train", inline=requests.inline and request.processes == 1, device=requests.device, processes=request.processes
-    ) as room:
-        result: TrainResult = train(request, label, room)
+    """Train one stage, on all GPUs that this process may use.
+
+    A training that waits for images must not hold a GPU that they are drawn on: it waits for all of them before.
+    """
+    inline = requests.inline and request.processes == 1
+    with apart_from_sampling(requests.device) as apart:
+        standing = Standing.of(request, get_run_logger().info)
+        if standing is not None and not apart:
+            get_run_logger().info("its GPUs are those of workers that sample: it starts when all images stand")
+            standing.wait_for_all()
+        with open_room("train", inline=inline, device=requests.device, processes=request.processes) as room:
+            result: TrainResult = train(request, label, room)
     return result
 
 

@@ -53,7 +53,7 @@ class TrainingSettings:
 class Awaited:
     """Images that may still be drawn while a training on them goes on."""
 
-    identity: dict[str, Any]  # of their shards, as their manifests have it: others that stand there are not read
+    identity: dict[str, Any]  # of their shards: others that stand in their place are not read
     limit_seconds: float  # that the training waits for any one shard
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from spin.core.errors import ArtifactError
@@ -31,8 +32,11 @@ class Standing:
     @classmethod
     def of(cls, request: TrainRequest, tell: Callable[[str], None]) -> Standing | None:
         """Of a training that need not find all of its samples; None for another."""
+        if request.awaited is None:
+            return None
         stage = StageFolder(request.stage)
-        return None if request.awaited is None else cls(stage, read_plan(stage), request.awaited, tell)
+        identity = json.loads(json.dumps(request.awaited.identity))  # as manifests have it: tuples are lists there
+        return cls(stage, read_plan(stage), replace(request.awaited, identity=identity), tell)
 
     @property
     def complete(self) -> bool:
