@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -60,19 +61,28 @@ def draw(
 
 
 def learn(requests: Requests, request: TrainRequest, label: str) -> TrainResult:
-    """Train one stage, on all GPUs that this process may use.
-
-    A training that waits for images must not hold a GPU that they are drawn on: it waits for all of them before.
-    """
+    """Train one stage, on all GPUs that this process may use."""
     inline = requests.inline and request.processes == 1
-    with apart_from_sampling(requests.device) as apart:
-        standing = Standing.of(request, get_run_logger().info)
-        if standing is not None and not apart:
+    with (
+        _not_in_the_way(request, requests.device),
+        open_room("train", inline=inline, device=requests.device, processes=request.processes) as room,
+    ):
+        result: TrainResult = train(request, label, room)
+    return result
+
+
+@contextmanager
+def _not_in_the_way(request: TrainRequest, device: str) -> Iterator[None]:
+    """A training that waits for images must not hold a GPU that they are drawn on: it waits for all of them before."""
+    standing = Standing.of(request, lambda note: get_run_logger().info(note))
+    if standing is None or standing.complete:
+        yield
+        return
+    with apart_from_sampling(device) as apart:
+        if not apart:
             get_run_logger().info("its GPUs are those of workers that sample: it starts when all images stand")
             standing.wait_for_all()
-        with open_room("train", inline=inline, device=requests.device, processes=request.processes) as room:
-            result: TrainResult = train(request, label, room)
-    return result
+        yield
 
 
 def score(requests: Requests, asked: Asked, model: Model | None, shards: Sequence[int]) -> list[EvaluateResult]:
