@@ -63,7 +63,7 @@ class Standing:
         while not self._stands(shard):
             if time.monotonic() - start > limit:
                 raise ArtifactError(
-                    f"shard {shard} of {self.plan.shards} did not come within {limit / 60:g} min",
+                    f"shard {shard} of {self.plan.shards} did not come within {limit / 60:.3g} min",
                     where=str(self.stage.path),
                     fix=f"see why sampling stopped, or spin-diffusion {sampling_again(self.stage, shard)}; run again",
                 )

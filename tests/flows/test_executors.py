@@ -138,7 +138,7 @@ def test_a_training_whose_shards_fail_for_good_is_cancelled(copy: Callable[[], P
         thread.join()
     (child,) = runs_named("train k=2")
     assert child.state is not None
-    assert child.state.message == "the shards that it waits for failed"
+    assert child.state.name in ("Cancelling", "Cancelled")
     assert child.parameters == {"stage": "iteration-02", "root": str(run.root), "run": "tiny"}
 
 
