@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -79,12 +79,24 @@ class ScoreBatch:
         return [shard for shard in self.shards if missing_parts(self.request, shard)]
 
 
-def groups(shards: Sequence[int], size: int) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Shards that one child carries, with the number of their group: the same number whatever is missing."""
-    found: dict[int, list[int]] = {}
+Group = tuple[str, tuple[int, ...]]
+
+
+def groups(shards: Sequence[int], size: int | None, workers: Callable[[], int] = lambda: 1) -> list[Group]:
+    """Shards that one child carries, with the name of their group: the same name whatever is missing.
+
+    Args:
+        size: neighbours in a group; None for one group for each worker, which takes every n-th shard: so the first
+            shards of a plan, which training reads first, are made first.
+        workers: asked only then. Where their number changes, a run that is called again may give out shards twice
+            that its last call's children still make: whoever comes later finds them made.
+    """
+    count = workers() if size is None and shards else 1
+    found: dict[str, list[int]] = {}
     for shard in shards:
-        found.setdefault(shard // size, []).append(shard)
-    return ((number, tuple(group)) for number, group in found.items())
+        name = f"{shard % count} of {count}" if size is None else str(shard // size)
+        found.setdefault(name, []).append(shard)
+    return [(name, tuple(group)) for name, group in found.items()]
 
 
 def span(shards: Sequence[int], total: int) -> str:

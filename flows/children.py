@@ -5,18 +5,22 @@ They start from the run's record on disk, so that the button Retry works on each
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from prefect import flow
 
 from flows.naming import named
 from flows.past_run import PastRun, refuse_other_code
+from flows.requests import Model
 from flows.work import learn, prepare_data, score
 from spin.core.errors import ConfigError
 from spin.core.layout import StageFolder
+from spin.core.planning import read_plan
 from spin.evaluate.request import EvaluateResult
 from spin.prepare.request import PrepareResult
-from spin.train.request import TrainRequest, TrainResult
+from spin.sample.identity import shard_identity
+from spin.train.request import Awaited, TrainRequest, TrainResult
 from tasks.retrying import saying_hopeless
 
 
@@ -81,4 +85,14 @@ def training_request(past: PastRun, stage: str) -> TrainRequest:
     if number is None:
         raise ConfigError(f"no stage {stage[:64]!r}", fix="name sft, or an iteration such as iteration-02")
     players = past.round_of(number)
-    return past.requests.train_iteration(number, past.prepared, players.start, players.opponent)
+    request = past.requests.train_iteration(number, past.prepared, players.start, players.opponent)
+    return awaiting(past, request, players.opponent) if past.requests.overlaps else request
+
+
+def awaiting(past: PastRun, request: TrainRequest, opponent: Model) -> TrainRequest:
+    """An iteration's training that may begin before all of its samples stand; labelled losers stand from the start."""
+    if past.requests.labelled:
+        return request
+    stage = StageFolder(request.stage)
+    identity = shard_identity(past.requests.sample(stage, (), past.prepared, opponent), read_plan(stage))
+    return replace(request, awaited=Awaited(identity, 60 * past.requests.config.execution.overlap_minutes))

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
 from flows.adopting import adopt_samples, adopt_training
 from flows.asking import Asked
-from flows.batches import SampleBatch, ScoreBatch, groups
-from flows.joining import Call, Child, Missing, join
+from flows.batches import Group, SampleBatch, ScoreBatch, groups
+from flows.joining import Call, Child, Missing, Watched, begin, cancel, online_workers, wait
 from flows.requests import Model, Requests
 from flows.work import draw, learn, prepare_data, score
 from spin.core.environment import code_version
-from spin.core.layout import StageFolder
+from spin.core.errors import ArtifactError
+from spin.core.layout import StageFolder, manifest_path
 from spin.core.plan import Plan
 from spin.core.planning import read_plan
-from spin.core.store import discard, is_sound, is_whole, stands
+from spin.core.store import discard, is_sound, is_whole, read_manifest, stands
 from spin.evaluate.request import EvaluateRequest, EvaluateResult
 from spin.evaluate.shards import (
     evaluation_folder,
@@ -44,16 +46,27 @@ EVALUATE_SHARDS: Final = "evaluate-shards/gpu"
 TRAIN: Final = "train/gpu"
 
 
+@dataclass(frozen=True)
+class Meanwhile:
+    """Work that may go on beside what is waited for; who asks for it later finds it begun, or done."""
+
+    training: tuple[TrainRequest, str] | None = None
+    scoring: tuple[tuple[Asked, Model | None], ...] = ()
+
+
+NOTHING: Final = Meanwhile()
+
+
 @runtime_checkable  # Prefect builds a validator for each parameter of a flow
 class Executor(Protocol):
     """Does the four kinds of work; what stands is never made again."""
 
     def prepare(self, request: PrepareRequest) -> PrepareResult: ...
 
-    def sample(self, number: int, prepared: PrepareResult, opponent: Model) -> int:
+    def sample(self, number: int, prepared: PrepareResult, opponent: Model, meanwhile: Meanwhile = NOTHING) -> int:
         """Make every shard of a planned iteration; the images made."""
 
-    def train(self, request: TrainRequest, name: str) -> TrainResult: ...
+    def train(self, request: TrainRequest, name: str, meanwhile: Meanwhile = NOTHING) -> TrainResult: ...
 
     def evaluate(self, asked: Asked, model: Model | None) -> EvaluateResult: ...
 
@@ -71,21 +84,27 @@ def executor_of(requests: Requests, overrides: Sequence[str] = ()) -> Executor:
 
 @dataclass(frozen=True)
 class Local:
-    """Everything in this process, or in rooms of its own."""
+    """Everything in this process, or in rooms of its own, one after the other: nothing is done meanwhile."""
 
     requests: Requests
 
     def prepare(self, request: PrepareRequest) -> PrepareResult:
         return prepare_data(self.requests, request)
 
-    def sample(self, number: int, prepared: PrepareResult, opponent: Model) -> int:
+    def sample(
+        self,
+        number: int,
+        prepared: PrepareResult,
+        opponent: Model,
+        meanwhile: Meanwhile = NOTHING,  # noqa: ARG002
+    ) -> int:
         stage = self.requests.folder.iteration(number)
         plan = read_plan(stage)
         identity = shard_identity(self.requests.sample(stage, (), prepared, opponent), plan)
         missing = adopt_samples(self.requests, stage, missing_samples(stage, plan, identity), identity)
         return sum(result.images for result in draw(self.requests, number, missing, prepared, opponent))
 
-    def train(self, request: TrainRequest, name: str) -> TrainResult:
+    def train(self, request: TrainRequest, name: str, meanwhile: Meanwhile = NOTHING) -> TrainResult:  # noqa: ARG002
         if training_stands(request, check=stands) or adopt_training(self.requests, request):
             return _standing(request, steps=0)
         return learn(self.requests, request, name)
@@ -102,11 +121,21 @@ class Local:
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """An evaluation as it was ordered: the shards that were missing then, and who makes them."""
+
+    missing: tuple[int, ...]
+    children: list[Child]
+
+
+@dataclass(frozen=True)
 class Workers:
     """Child flow runs, each with its own page and Retry button; the run's record is what they start from."""
 
     requests: Requests
     overrides: tuple[str, ...] = ()
+    begun: list[Watched] = field(default_factory=list, compare=False)  # submitted, and not waited for yet
+    ordered: dict[str, Scoring] = field(default_factory=dict, compare=False)  # evaluations among them, by their folder
 
     def prepare(self, request: PrepareRequest) -> PrepareResult:
         folder = self.requests.folder
@@ -117,7 +146,7 @@ class Workers:
         self._join([self._child(PREPARE, str(request), missing, lambda: Call("prepare data", {}))], "data")
         return read_prepared(folder)
 
-    def sample(self, number: int, prepared: PrepareResult, opponent: Model) -> int:
+    def sample(self, number: int, prepared: PrepareResult, opponent: Model, meanwhile: Meanwhile = NOTHING) -> int:
         stage = self.requests.folder.iteration(number)
         plan = read_plan(stage)
         identity = shard_identity(self.requests.sample(stage, (), prepared, opponent), plan)
@@ -125,39 +154,57 @@ class Workers:
         for shard in missing:
             _show_damage(stage.samples(shard), identity)
         children = []
-        for group, shards in groups(missing, self.requests.config.execution.shards_per_child):
+        for group, shards in self._groups(missing):
             batch = SampleBatch(self.requests.config.run.name, number, stage, plan, identity, shards)
             children.append(self._child(SAMPLE_SHARDS, f"{identity} {group}", batch.missing, batch.call))
-        self._join(children, f"k={number}")
+        if not missing:  # what stands may be taken from another run, trained
+            meanwhile = replace(meanwhile, training=None)
+        try:
+            self._join(children, f"k={number}", meanwhile)
+        except ArtifactError:
+            cancel([one for one in self.begun if one.child.deployment == TRAIN], "the shards that it waits for failed")
+            raise
         return sum(len(plan.shard_range(shard)) for shard in missing)
 
-    def train(self, request: TrainRequest, name: str) -> TrainResult:
-        stage = StageFolder(request.stage)
-        stood = training_stands(request, check=stands) or adopt_training(self.requests, request)
+    def train(self, request: TrainRequest, name: str, meanwhile: Meanwhile = NOTHING) -> TrainResult:
+        child = self._training(request, name)
+        begun = any(one.child.work == child.work for one in self.begun)
+        stood = training_stands(request, check=stands) or (not begun and adopt_training(self.requests, request))
         if not stood:
             for path in training_artifacts(request):
                 _show_damage(path, training_identity(request))
-        missing = lambda: () if training_stands(request) else ("checkpoint",)  # noqa: E731
-        work = f"{request.start_digest} {request.settings} {request.run_seed}"
-        call = lambda: Call(f"train {name}", {"stage": stage.name})  # noqa: E731
-        self._join([self._child(TRAIN, work, missing, call)], name)
-        return _standing(request, steps=0 if stood else request.settings.steps)
+        self._join([child], name, meanwhile)
+        return _standing(request, steps=0 if stood and not begun else request.settings.steps)
 
     def evaluate(self, asked: Asked, model: Model | None) -> EvaluateResult:
         request = self.requests.evaluate(asked, model)
-        missing = unscored_shards(request)
         label = "data" if model is None else model.label
-        size = self.requests.config.execution.shards_per_child
-        children = [self._scores(asked, request, model, group, shards) for group, shards in groups(missing, size)]
-        self._join(children, label)
+        scoring = self.ordered.pop(_place(request), None) or self._scoring(asked, model)
+        self._join(scoring.children, label)
         # Where nobody measured it after the last shard:
         self._join([self._scores(asked, request, model, "whole", ())], label)
-        scored = picture_count(request, missing)
+        scored = picture_count(request, scoring.missing)
         made = 0 if model is None else scored
         return EvaluateResult(evaluation_folder(request).path, made, scored, 0.0)
 
+    def _training(self, request: TrainRequest, name: str) -> Child:
+        def missing() -> tuple[str, ...]:
+            return () if _has_samples(request) and training_stands(request) else ("checkpoint",)
+
+        work = f"{request.start_digest} {request.settings} {request.run_seed}"
+        return self._child(TRAIN, work, missing, lambda: Call(f"train {name}", {"stage": request.stage.name}))
+
+    def _scoring(self, asked: Asked, model: Model | None) -> Scoring:
+        request = self.requests.evaluate(asked, model)
+        missing = unscored_shards(request)
+        found = self._groups(missing)
+        return Scoring(missing, [self._scores(asked, request, model, group, shards) for group, shards in found])
+
+    def _groups(self, missing: Sequence[int]) -> list[Group]:
+        return groups(missing, self.requests.config.execution.shards_per_child, partial(online_workers, SAMPLE_SHARDS))
+
     def _scores(
-        self, asked: Asked, request: EvaluateRequest, model: Model | None, group: int | str, shards: tuple[int, ...]
+        self, asked: Asked, request: EvaluateRequest, model: Model | None, group: str, shards: tuple[int, ...]
     ) -> Child:
         name, label = ("data", "data") if model is None else (model.name, model.label)
         batch = ScoreBatch(
@@ -181,9 +228,42 @@ class Workers:
 
         return Child(deployment, f"{root} {run} {work}", missing, addressed)
 
-    def _join(self, children: Sequence[Child], tag: str) -> None:
-        config = self.requests.config
-        join(children, max_attempts=config.execution.max_attempts, tags=("spin-diffusion", config.run.name, tag))
+    def _join(self, children: Sequence[Child], tag: str, meanwhile: Meanwhile = NOTHING) -> None:
+        """Submit the children, after them what may go on meanwhile, and wait for the children."""
+        watched = begin(children, tags=self._tags(tag), begun=self.begun)
+        asked = {child.work for child in children}
+        self.begun[:] = [one for one in self.begun if one.child.work not in asked]
+        self._begin(meanwhile)
+        attempts = self.requests.config.execution.max_attempts
+        wait(watched, max_attempts=attempts, tags=self._tags(tag), beside=self.begun)
+
+    def _begin(self, meanwhile: Meanwhile) -> None:
+        """Submit what may go on meanwhile; a stage with a checkpoint is none of it: once its samples stand, it may."""
+        if meanwhile.training is not None:
+            request, name = meanwhile.training
+            if read_manifest(StageFolder(request.stage).checkpoint(request.settings.steps)) is None:
+                self.begun.extend(begin([self._training(request, name)], tags=self._tags(name), begun=self.begun))
+        for asked, model in meanwhile.scoring:
+            place = _place(self.requests.evaluate(asked, model))
+            if place not in self.ordered:
+                self.ordered[place] = scoring = self._scoring(asked, model)
+                label = "data" if model is None else model.label
+                self.begun.extend(begin(scoring.children, tags=self._tags(label), begun=self.begun))
+
+    def _tags(self, tag: str) -> tuple[str, ...]:
+        return ("spin-diffusion", self.requests.config.run.name, tag)
+
+
+def _place(request: EvaluateRequest) -> str:
+    return str(evaluation_folder(request).path)
+
+
+def _has_samples(request: TrainRequest) -> bool:
+    """Whether all images that a stage is trained on stand; by their manifests alone."""
+    stage = StageFolder(request.stage)
+    if request.losers is not None or request.settings.objective != "spin":
+        return True
+    return all(manifest_path(stage.samples(shard)).exists() for shard in range(read_plan(stage).shards))
 
 
 def _standing(request: TrainRequest, *, steps: int) -> TrainResult:

@@ -17,7 +17,7 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterIdempotencyKey
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
@@ -59,10 +59,14 @@ class Child:
 
 
 @dataclass
-class _Watched:
+class Watched:
+    """A child, and the newest of its flow runs."""
+
     child: Child
     unsent: bool = False  # no flow run yet: the server was away
     fresh: int = 0  # attempts that this call submitted
+    left: int = 0  # things that were missing when it submitted the newest
+    fruitless: int = 0  # of them, those in a row that made nothing
     run: FlowRun | None = None
     met_cancelling: bool = False  # the run was being cancelled when this call met it
     causes: list[str] = field(default_factory=list)
@@ -73,22 +77,49 @@ class _Watched:
 
 
 def join(children: Iterable[Child], *, max_attempts: int, tags: Sequence[str]) -> int:
+    """`begin` and `wait`."""
+    return wait(begin(children, tags=tags), max_attempts=max_attempts, tags=tags)
+
+
+def begin(children: Iterable[Child], *, tags: Sequence[str], begun: Sequence[Watched] = ()) -> list[Watched]:
+    """Submit the children whose work is missing, and go on: what is returned is waited for by `wait`.
+
+    Args:
+        begun: children that were begun before; one whose work is among theirs is not submitted again.
+    """
+    known = {(one.child.deployment, one.child.work): one for one in begun}
+    found: list[Watched] = []
+    try:
+        for child in children:
+            if child.missing():
+                found.append(known.get((child.deployment, child.work)) or Watched(child))
+                if (child.deployment, child.work) not in known:
+                    _try_to_submit(found[-1], tags)
+    except BaseException as error:
+        if not isinstance(error, Exception):  # a cancel or Ctrl-C ends the children too
+            cancel([*found, *begun])
+        raise
+    return found
+
+
+def wait(watched: Sequence[Watched], *, max_attempts: int, tags: Sequence[str], beside: Sequence[Watched] = ()) -> int:
     """Return when the work of all children stands; the number of child flow runs that were submitted.
 
+    Args:
+        beside: children that go on meanwhile; nobody looks after them, but a cancel ends them too.
+
     Raises:
-        ArtifactError: after `max_attempts`, when all others are done; names what is missing, why, and both ways out.
+        ArtifactError: after `max_attempts` in a row that made nothing, when all others are done; names what is missing,
+            why, and both ways out.
     """
-    watched = [_Watched(child) for child in children if child.missing()]
     waiting = list(watched)
     try:
-        for one in waiting:
-            _try_to_submit(one, tags)
         while waiting := [one for one in waiting if not _finished(one, max_attempts, tags)]:
             time.sleep(_POLL_SECONDS)
             _refresh(waiting)
     except BaseException as error:
-        if not isinstance(error, Exception):  # a cancel or Ctrl-C ends the children too
-            _cancel(waiting)
+        if not isinstance(error, Exception):
+            cancel([*waiting, *beside])
         raise
     failed = [one for one in watched if one.child.missing()]
     if failed:
@@ -96,7 +127,19 @@ def join(children: Iterable[Child], *, max_attempts: int, tags: Sequence[str]) -
     return sum(one.fresh for one in watched)
 
 
-def _try_to_submit(one: _Watched, tags: Sequence[str]) -> None:
+def online_workers(deployment: str) -> int:
+    """How many workers the pool of a deployment has that are online; 1 where nobody can tell."""
+    try:
+        with get_client(sync_client=True) as client:
+            pool = client.read_deployment_by_name(deployment).work_pool_name
+            found = client.read_workers_for_work_pool(pool) if pool else []
+    except (httpx.HTTPError, OSError, ObjectNotFound) as error:
+        logging.getLogger(__name__).warning("workers cannot be counted: %s", error)
+        return 1
+    return max(1, sum(worker.status == WorkerStatus.ONLINE for worker in found))
+
+
+def _try_to_submit(one: Watched, tags: Sequence[str]) -> None:
     """A server that is away now is asked again at the next look."""
     one.unsent = True
     try:
@@ -105,7 +148,7 @@ def _try_to_submit(one: _Watched, tags: Sequence[str]) -> None:
         _pass_over(error)
 
 
-def _submit(one: _Watched, tags: Sequence[str]) -> None:
+def _submit(one: Watched, tags: Sequence[str]) -> None:
     """Join the newest run of this work if it is still going, else start the next attempt."""
     child = one.child
     attempt, newest = _newest_attempt(child)
@@ -130,7 +173,7 @@ def _submit(one: _Watched, tags: Sequence[str]) -> None:
             fix="register it with spin-diffusion deploy, or set execution.executor to local",
         ) from None
     one.run, one.unsent, one.met_cancelling = started, False, False
-    one.fresh += 1
+    one.fresh, one.left = one.fresh + 1, len(child.missing())
     if started.parent_task_run_id is not None:
         with get_client(sync_client=True) as client:  # Prefect gives the parent's entry a made-up name
             client.set_task_run_name(started.parent_task_run_id, call.label)
@@ -150,7 +193,7 @@ def _newest_attempt(child: Child) -> tuple[int, FlowRun | None]:
             newest = max(((keys[run.idempotency_key or ""], run) for run in found), key=lambda pair: pair[0])
 
 
-def _finished(one: _Watched, max_attempts: int, tags: Sequence[str]) -> bool:
+def _finished(one: Watched, max_attempts: int, tags: Sequence[str]) -> bool:
     """True where the work stands, or where nothing more is tried."""
     missing = one.child.missing()
     going = one.run is not None and not _ended(one.run)
@@ -161,13 +204,14 @@ def _finished(one: _Watched, max_attempts: int, tags: Sequence[str]) -> bool:
     if not one.unsent:
         one.causes.append(_cause(one.run))
         get_run_logger().warning("%s: %s missing: %s", one.label, _listed(missing), one.causes[-1])
-        if one.fresh >= max_attempts or _settled(one):
+        one.fruitless = one.fruitless + 1 if one.fresh and len(missing) >= one.left else 0
+        if one.fruitless >= max_attempts or _settled(one):
             return True
     _try_to_submit(one, tags)
     return False
 
 
-def _settled(one: _Watched) -> bool:
+def _settled(one: Watched) -> bool:
     """Whether another attempt would be against somebody's will, or to no end."""
     if one.run is None or one.run.state is None:
         return False
@@ -176,7 +220,7 @@ def _settled(one: _Watched) -> bool:
     return f"{HopelessError.__name__}: " in (one.run.state.message or "")
 
 
-def _refresh(waiting: Sequence[_Watched]) -> None:
+def _refresh(waiting: Sequence[Watched]) -> None:
     """Read the states anew; what is not known to the server any more counts as ended."""
     by_id = {one.run.id: one for one in waiting if one.run is not None}
     try:
@@ -217,18 +261,19 @@ def _cause(run: FlowRun | None) -> str:
     return f"{name}: {message.splitlines()[0]}" if message else name
 
 
-def _cancel(waiting: Sequence[_Watched]) -> None:
-    for one in waiting:
+def cancel(watched: Sequence[Watched], message: str = "its parent was cancelled") -> None:
+    """End the runs of children that still go."""
+    for one in watched:
         if one.run is None or _ended(one.run):
             continue
         try:
             with get_client(sync_client=True) as client:
-                client.set_flow_run_state(one.run.id, Cancelling(message="its parent was cancelled"))
+                client.set_flow_run_state(one.run.id, Cancelling(message=message))
         except Exception:  # on the way out already: the others must still hear of it
             logging.getLogger(__name__).warning("could not cancel %s", one.label, exc_info=True)
 
 
-def _failure(failed: Sequence[_Watched]) -> ArtifactError:
+def _failure(failed: Sequence[Watched]) -> ArtifactError:
     """What is missing, why, and both ways out: the button, and what makes the first child's work without a server."""
     first = failed[0]
     names = _listed([f"{one.label}: {_listed(one.child.missing())}" for one in failed], "; ")

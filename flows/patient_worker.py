@@ -7,11 +7,17 @@ other run that it carries.
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prefect.workers.process import ProcessWorker
+
+from spin.core.errors import ConfigError
+from tasks.claims import claim_for_sampling
+from tasks.devices import visible_gpus
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -34,7 +40,15 @@ with warnings.catch_warnings():
             return await super()._submit_scheduled_flow_runs(ended_runs(flow_run_response, held))
 
 
+def claim_gpus(words: Sequence[str]) -> None:
+    """Tell trainings that wait for images which GPUs this worker samples on; of the other pools' workers, none."""
+    if "spin-gpu" in words:
+        with suppress(ConfigError):  # it shows no GPU
+            claim_for_sampling(visible_gpus())
+
+
 if __name__ == "__main__":
     from prefect.cli import app
 
+    claim_gpus(sys.argv)
     app()

@@ -79,6 +79,16 @@ class Requests:
         room = self.config.execution.room
         return self.device == "cpu" if room == "auto" else room == "inline"
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether stages overlap; this process alone does one thing after the other."""
+        return self.config.execution.overlap and self.config.execution.executor == "workers"
+
+    @property
+    def scores_later(self) -> bool:
+        """Whether a model's scores may come while the next one is made: a gate must see them before."""
+        return self.overlaps and self.config.gate.mode == "off"
+
     def processes(self, batch_size: int) -> int:
         """Of a training: as the config says, or on as many GPUs of this process as can share a batch evenly."""
         if self.config.execution.train_processes or self.device == "cpu":

@@ -7,16 +7,17 @@ is missing, so the same flow starts, resumes and repeats a run.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow
 from prefect.states import Completed
 
+from flows.asking import Asked
 from flows.entering import check_run, only_one, refuse_misfits
-from flows.executors import Executor, executor_of
+from flows.executors import Executor, Meanwhile, executor_of
 from flows.forms import Advanced, config_of, filled
 from flows.gate import pass_gate
 from flows.naming import named, tag_run
@@ -65,6 +66,7 @@ class RunState:
     record: Record
     prepared: PrepareResult
     totals: Totals = field(default_factory=Totals)
+    unscored: list[Model | None] = field(default_factory=list)  # scored while the next one is made
 
     def stage(self, name: str) -> dict[str, Any]:
         """The record of a stage, made at its first use."""
@@ -175,8 +177,8 @@ def prepare_run(requests: Requests) -> tuple[RunState, Model]:
 def play_rounds(state: RunState, base: Model) -> None:
     """The supervised start, then round after round, as far as the gate lets it."""
     config = state.requests.config
-    evaluate_model(state, None)
-    evaluate_model(state, base)
+    for scored in (None, base):
+        score(state, scored)
     model = supervised_start(state, base) if config.sft.steps else base
     state.record.pop("stopped", None)
     for number in range(1, config.iterations + 1):
@@ -185,15 +187,17 @@ def play_rounds(state: RunState, base: Model) -> None:
         if decision == "stop":
             break
         model = model if decision == "go-back" else played
+    score_late(state)
 
 
 def supervised_start(state: RunState, base: Model) -> Model:
     """The optional SFT stage; its model is then where iteration 1 starts."""
     request = state.requests.train_sft(state.prepared, base)
-    trained = state.executor.train(request, "sft")
+    trained = state.executor.train(request, "sft", meanwhile(state))
+    score_late(state)
     model = Model("sft", "SFT", trained.checkpoint, trained.digest)
     _note_training(state, model, Round(base, base), request, trained)
-    evaluate_model(state, model)
+    score(state, model)
     return model
 
 
@@ -204,34 +208,61 @@ def iteration(state: RunState, number: int, start: Model) -> Model:
     stage, players = requests.folder.iteration(number), play_against(requests, state.record, number, start)
     note_round(state.record, stage, players)
     write_down(requests.folder, state.record)  # workers start from it
-    samples = None if requests.labelled else draw_opponent(state, number, players.opponent)
     request = requests.train_iteration(number, prepared, players.start, players.opponent)
-    trained = state.executor.train(request, f"k={number}")
+    samples = None if requests.labelled else draw_opponent(state, number, players.opponent, request)
+    trained = state.executor.train(request, f"k={number}", meanwhile(state))
+    score_late(state)
     label = iteration_label(number, labelled=requests.labelled, iterations=requests.config.iterations)
     model = Model(stage.name, label, trained.checkpoint, trained.digest)
     state.stage(stage.name)["samples"] = samples
     _note_training(state, model, players, request, trained)
-    evaluate_model(state, model)
+    score(state, model, last=number == requests.config.iterations)
     return model
 
 
-def draw_opponent(state: RunState, number: int, opponent: Model) -> dict[str, Any]:
-    """Plan and sample the opponent's images; what the record keeps of them."""
+def draw_opponent(state: RunState, number: int, opponent: Model, request: TrainRequest) -> dict[str, Any]:
+    """Plan and sample the opponent's images; what the record keeps of them. Where stages overlap, `request` begins."""
     stage = state.requests.folder.iteration(number)
     written: Plan = plan(stage, **state.requests.plan(number, state.prepared, opponent))
-    state.totals.images_sampled += state.executor.sample(number, state.prepared, opponent)
+    beside = replace(meanwhile(state), training=(request, f"k={number}") if state.requests.overlaps else None)
+    state.totals.images_sampled += state.executor.sample(number, state.prepared, opponent, beside)
+    score_late(state)
     state.spent(stage.name, "sample", (stage.samples(shard) for shard in range(written.shards)))
     return {"images": written.images, "plan_hash": written.plan_hash}
+
+
+def score(state: RunState, model: Model | None, *, last: bool = False) -> None:
+    """Evaluate a model now, or, where stages overlap, while the next one is made."""
+    if state.requests.scores_later and not last:
+        state.unscored.append(model)
+    else:
+        evaluate_model(state, model)
+
+
+def score_late(state: RunState) -> None:
+    """Evaluate what was left for later; the record is written in the order in which models were made."""
+    while state.unscored:
+        evaluate_model(state, state.unscored.pop(0))
+
+
+def meanwhile(state: RunState) -> Meanwhile:
+    """Evaluations that may go on beside what is made now."""
+    return Meanwhile(scoring=tuple((asked, model) for model in state.unscored for asked in _asked(state, model)))
+
+
+def _asked(state: RunState, model: Model | None) -> Iterator[Asked]:
+    """What a model is asked, benchmark by benchmark; the real images only where there are some."""
+    for benchmark in state.requests.benchmarks:
+        asked = ask_once(state.requests, state.record, benchmark, lambda: state.prepared)
+        if model is not None or asked.real is not None:
+            yield asked
 
 
 def evaluate_model(state: RunState, model: Model | None) -> None:
     """Score a model, or the real held-out images (None), on every benchmark, and write the results down."""
     requests, name = state.requests, "data" if model is None else model.name
     made: list[Path] = []
-    for benchmark in requests.benchmarks:
-        asked = ask_once(requests, state.record, benchmark, lambda: state.prepared)
-        if model is None and asked.real is None:
-            continue
+    for asked in _asked(state, model):
         result = state.executor.evaluate(asked, model)
         state.totals.images_sampled += result.images_made
         state.totals.images_scored += result.images_scored

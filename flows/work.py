@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final, TypeVar
+
+from prefect.logging import get_run_logger
 
 from flows.asking import Asked
 from flows.requests import Model, Requests
@@ -16,6 +19,8 @@ from spin.prepare.prepared import write_prepared
 from spin.prepare.request import PrepareRequest, PrepareResult
 from spin.sample.request import SampleResult
 from spin.train.request import TrainRequest, TrainResult
+from spin.train.standing import Standing
+from tasks.claims import apart_from_sampling
 from tasks.evaluating import evaluate
 from tasks.launching import open_room
 from tasks.preparing import prepare
@@ -57,11 +62,27 @@ def draw(
 
 def learn(requests: Requests, request: TrainRequest, label: str) -> TrainResult:
     """Train one stage, on all GPUs that this process may use."""
-    with open_room(
-        "train", inline=requests.inline and request.processes == 1, device=requests.device, processes=request.processes
-    ) as room:
+    inline = requests.inline and request.processes == 1
+    with (
+        _not_in_the_way(request, requests.device),
+        open_room("train", inline=inline, device=requests.device, processes=request.processes) as room,
+    ):
         result: TrainResult = train(request, label, room)
     return result
+
+
+@contextmanager
+def _not_in_the_way(request: TrainRequest, device: str) -> Iterator[None]:
+    """A training that waits for images must not hold a GPU that they are drawn on: it waits for all of them before."""
+    standing = Standing.of(request, lambda note: get_run_logger().info(note))
+    if standing is None or standing.complete:
+        yield
+        return
+    with apart_from_sampling(device) as apart:
+        if not apart:
+            get_run_logger().info("its GPUs are those of workers that sample: it starts when all images stand")
+            standing.wait_for_all()
+        yield
 
 
 def score(requests: Requests, asked: Asked, model: Model | None, shards: Sequence[int]) -> list[EvaluateResult]:

@@ -151,12 +151,21 @@ class ExecutionConfig(Section):
     room: Literal["auto", "inline", "process"] = setting(
         "auto", "a room in this process (inline) or in its own (process); auto: inline on CPU", source=CHOSEN
     )
-    shards_per_child: int = setting(
-        8, "shards that one child flow run carries, its model loaded once", source=CHOSEN, ge=1, le=MANY
+    shards_per_child: int | None = setting(
+        None, "of one child flow run, which loads its model once; null shares them among the workers online",
+        source=CHOSEN, ge=1, le=MANY,
+    )  # fmt: skip
+    max_attempts: int = setting(
+        2, "child flow runs in a row that make none of their shards", source=CHOSEN, ge=1, le=100
     )
-    max_attempts: int = setting(2, "child flow runs that are spent on the same shards", source=CHOSEN, ge=1, le=100)
     mix_classes: bool = setting(
         False, "shards of one iteration may come from machines, or versions of torch, with other bits", source=CHOSEN
+    )
+    overlap: bool = setting(
+        False, "train while the rest is sampled, score while the next is sampled; executor workers only", source=CHOSEN
+    )
+    overlap_minutes: float = setting(
+        120.0, "that an overlapping training waits for any one shard, before it fails", source=CHOSEN, gt=0, le=10080
     )
     adopt: bool = setting(False, "take equal work of other runs in the root instead of making it again", source=CHOSEN)
     report_page: bool = setting(

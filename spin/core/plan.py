@@ -59,6 +59,13 @@ class Plan:
         """Positions of one shard."""
         return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.images))
 
+    def shards_read(self, reads: int) -> int:
+        """How many shards, from the first, the first `reads` readings of training need.
+
+        Rows stand in the order of their first use: reading n is of image n, or of one that was read before.
+        """
+        return shard_count(min(reads, self.images), self.shard_size)
+
 
 def identity_hash(*parts: object) -> str:
     """sha256 over the parts' text; the same parts give the same hash on any machine."""

@@ -43,6 +43,19 @@ class TensorRows:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def and_then(self, more: TensorRows) -> TensorRows:
+        """These rows, and behind them those of `more`."""
+        assert self.shape[1:] == more.shape[1:]
+        assert self.dtype == more.dtype
+        return TensorRows(
+            (len(self) + len(more), *self.shape[1:]),
+            self.dtype,
+            (*self.files, *more.files),
+            np.concatenate([self.file_of, more.file_of + np.int32(len(self.files))]),
+            np.concatenate([self.starts, more.starts + len(self)]),
+            np.concatenate([self.offsets, more.offsets]),
+        )
+
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
         rows, parts = key if isinstance(key, tuple) else (key, None)
         rows = np.asarray(rows, np.int64)

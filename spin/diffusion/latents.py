@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,18 @@ class Latents:
             mean = posterior_sample(mean, self._read(self.log_variance, at), noise)
         return (mean - self.shift) * self.scaling
 
+    def and_then(self, more: Latents) -> Latents:
+        """These rows, and behind them those of `more`, which are of the same kind."""
+        mean = rows_behind(self.mean, more.mean)
+        assert mean is not None
+        return replace(
+            self,
+            mean=mean,
+            log_variance=rows_behind(self.log_variance, more.log_variance),
+            mirrored=_mirrored_behind(self.mirrored, more.mirrored),
+            sizes=sizes_behind(self.sizes, more.sizes),
+        )
+
     def _at(self, rows: Sequence[int]) -> npt.NDArray[Any]:
         return np.asarray(rows, np.int64) if self.places is None else self.places[list(rows)]
 
@@ -93,6 +105,32 @@ def read_real(path: Path, sample_ids: Sequence[str], *, scaling: float, shift: f
         raise ArtifactError(f"row {names[missing[0]]!r} is not encoded", where=str(path), fix="prepare again")
     mean, variance = (open_tensors([path], name) for name in POSTERIOR)
     return Latents(mean, variance, scaling, shift, places, sizes=read_sizes([path]))
+
+
+def sizes_behind(
+    sizes: npt.NDArray[np.int16] | None, more: npt.NDArray[np.int16] | None
+) -> npt.NDArray[np.int16] | None:
+    """(N + M, 2) sizes of latents one behind the other; None where all are of one size."""
+    return None if sizes is None or more is None else np.concatenate([sizes, more])
+
+
+def rows_behind(rows: Floats | TensorRows | None, more: Floats | TensorRows | None) -> TensorRows | None:
+    """Rows of files one behind the other; None where there are none."""
+    if rows is None or more is None:
+        return None
+    assert isinstance(rows, TensorRows)
+    assert isinstance(more, TensorRows)
+    return rows.and_then(more)
+
+
+def _mirrored_behind(
+    mirrored: Callable[[], Latents] | None, more: Callable[[], Latents] | None
+) -> Callable[[], Latents] | None:
+    """Opened at once: left for later, each would open all before it."""
+    if mirrored is None or more is None:
+        return None
+    both = mirrored().and_then(more())
+    return lambda: both
 
 
 def read_sizes(paths: Sequence[Path]) -> npt.NDArray[np.int16] | None:

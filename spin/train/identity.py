@@ -18,7 +18,17 @@ _ELSEWHERE = ("state_every_steps", "held_out_every_steps", "compile")  # cadence
 
 
 def training_identity(request: TrainRequest) -> dict[str, Any]:
-    """What the trained weights are a function of, besides the class of equal bits."""
+    """What the trained weights are a function of, besides the class of equal bits; all samples must stand."""
+    identity = identity_before_samples(request)
+    if request.losers is None and request.settings.objective == "spin":
+        stage = StageFolder(request.stage)
+        shards = range(read_plan(stage).shards)
+        identity["samples"] = add_digests(manifest_of(stage.samples(shard)).content_digest for shard in shards)
+    return identity
+
+
+def identity_before_samples(request: TrainRequest) -> dict[str, Any]:
+    """As much of it as is known before the opponent's images are drawn."""
     settings = dataclasses.asdict(request.settings)
     for name in _ELSEWHERE:
         settings.pop(name)
@@ -40,10 +50,6 @@ def training_identity(request: TrainRequest) -> dict[str, Any]:
         identity["losers"] = manifest_of(request.losers).content_digest
         if request.settings.flip:
             identity["losers_mirrored"] = manifest_of(mirrored_path(request.losers)).content_digest
-    elif request.settings.objective == "spin":
-        stage = StageFolder(request.stage)
-        shards = range(read_plan(stage).shards)
-        identity["samples"] = add_digests(manifest_of(stage.samples(shard)).content_digest for shard in shards)
     return identity
 
 

@@ -15,9 +15,11 @@ from spin.core.environment import device_clock
 from spin.core.layout import StageFolder
 from spin.core.plan import Visit
 from spin.diffusion.checkpoint import latent_scaling, load_schedule
+from spin.train.arriving import Arriving
 from spin.train.batches import Passes
 from spin.train.health import health
 from spin.train.held_out import HeldOut
+from spin.train.identity import training_identity
 from spin.train.inputs import Inputs
 from spin.train.loader import Loader
 from spin.train.log import log_row
@@ -39,18 +41,24 @@ class Loop:
     A context: at its end, or an error, the thread that reads ahead ends too.
     """
 
-    def __init__(self, request: TrainRequest, identity: Mapping[str, Any], processes: Processes) -> None:
-        self.request, self.settings, self.identity = request, request.settings, identity
-        self.processes = processes
+    def __init__(
+        self,
+        request: TrainRequest,
+        identity: Mapping[str, Any] | None,
+        processes: Processes,
+        arriving: Arriving | None = None,
+    ) -> None:
+        self.request, self.settings, self._identity = request, request.settings, identity
+        self.processes, self.arriving = processes, arriving
         self._device_clock = device_clock(request.device)
         self.stage = StageFolder(request.stage)
         self.networks = load_networks(request, processes)
-        newest = processes.once(lambda: newest_state(self.stage, identity))
+        newest = 0 if arriving else processes.once(lambda: newest_state(self.stage, self.identity))
         self.done = load_state(self.stage, newest, self.networks.tensors)
-        self.step_of, self.held_out = _prepare(request, self.networks, processes.device)
+        self.step_of, self.held_out = _prepare(request, self.networks, processes.device, to_come=arriving is not None)
         if self.done.step == 0:
             self._measure_held_out()
-        readings = partial(reads, request, self.step_of.reader, processes, after=self.done.step)
+        readings = partial(reads, request, self.step_of.reader, processes, after=self.done.step, arriving=arriving)
         self.networks.try_out(lambda: self._learn(next(readings()).inputs))
         self._loader = Loader(readings())
 
@@ -58,7 +66,16 @@ class Loop:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.arriving is not None:
+            self.arriving.standing.give_up()
         self._loader.close()
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What the weights are made from; known when the last of the images stands."""
+        if self._identity is None:
+            self._identity = training_identity(self.request)
+        return self._identity
 
     def advance(self) -> None:
         """One optimizer step."""
@@ -141,7 +158,7 @@ class Loop:
         sound = all(bool(torch.isfinite(own(parameter)).all()) for parameter in update.parameters)
         if self.done.step > 0 and self._everywhere(sound):
             self._save_state()
-        kept = self.processes.once(lambda: newest_state(self.stage, self.identity))
+        kept = self.processes.once(lambda: newest_state(self.stage, self.identity)) if self._is_known() else 0
         raise not_finite(
             self.request, self.step_of.reader, passes, finite, step=step, kept=kept, lost_scale=update.is_lost
         )
@@ -157,7 +174,15 @@ class Loop:
         if not last and step % self.settings.state_every_steps == 0:
             self._save_state()
 
+    def _is_known(self) -> bool:
+        """Whether the identity is, in every process."""
+        found = self.arriving
+        return found is None or self.processes.once(lambda: found.complete)
+
     def _save_state(self) -> None:
+        """States name what they are made from: there is none before the last image stands."""
+        if not self._is_known():
+            return
         save_state(self.stage, self.networks.tensors, self.done, self.identity, self.processes)
 
     def _measure_held_out(self) -> None:
@@ -172,10 +197,10 @@ class Loop:
             self.done.held_out.append(row)
 
 
-def _prepare(request: TrainRequest, networks: Networks, device: str) -> tuple[Step, HeldOut | None]:
+def _prepare(request: TrainRequest, networks: Networks, device: str, *, to_come: bool) -> tuple[Step, HeldOut | None]:
     """All that a step reads, resident."""
     schedule = load_schedule(request.start, device, law=request.settings.timestep_law)
-    reader = open_reader(request, schedule)
+    reader = open_reader(request, schedule, to_come=to_come)
     reader = replace(reader, errors=open_errors(request, rows=len(reader.pairs.sample_ids)))
     step = Step(
         policy=networks.policy, opponent=networks.opponent, reader=reader, schedule=schedule, settings=request.settings,

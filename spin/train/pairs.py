@@ -16,14 +16,15 @@ from torch import Tensor
 from spin.core.buckets import unpacked
 from spin.core.errors import ArtifactError
 from spin.core.layout import StageFolder, mirrored_path
-from spin.core.names import Names
-from spin.core.plan import Visit
+from spin.core.names import Finder, Names
+from spin.core.plan import Plan, Visit
 from spin.core.planning import read_plan, train_rows
 from spin.core.schema import MIRRORED, POSTERIOR, UNSAFE, read_table
 from spin.core.store import verify
 from spin.core.tensor_rows import TensorRows, open_tensors
-from spin.diffusion.latents import Latents, read_real, read_sizes
+from spin.diffusion.latents import Latents, read_real, read_sizes, rows_behind, sizes_behind
 from spin.diffusion.noise import TrainingDraws
+from spin.train.standing import sampling_again
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,6 +36,12 @@ class Trajectories:
     states: Floats | TensorRows  # (N, S, C, h, w), or with an area in place of (h, w)
     timesteps: Tensor  # (S,) int64, where the S states are
     sizes: npt.NDArray[np.int16] | None = None  # (N, 2), height and width, where states are of several
+
+    def and_then(self, more: Trajectories) -> Trajectories:
+        """These ways, and behind them those of `more`, by the same timesteps."""
+        states = rows_behind(self.states, more.states)
+        assert states is not None
+        return Trajectories(states, self.timesteps, sizes_behind(self.sizes, more.sizes))
 
     def at(self, rows: Sequence[int], timesteps: Tensor, *, steps: int) -> tuple[Tensor, Tensor]:
         """States x'_t of some rows and their t, (B, C, h, w) and (B,), from uniform draws of `steps` timesteps.
@@ -49,8 +56,22 @@ class Trajectories:
 
 
 @dataclass(frozen=True)
+class Opening:
+    """How the shards of a stage are read, and which row an image is of."""
+
+    finder: Finder
+    scaling: float
+    shift: float
+    trajectories: bool
+    drop_unsafe: bool
+
+
+@dataclass
 class Pairs:
-    """Everything training reads of one stage: names in memory, latents on disk."""
+    """Everything training reads of one stage: names in memory, latents on disk.
+
+    It grows while images are still being drawn; what is there stays in its place, so whoever reads it is not disturbed.
+    """
 
     sample_ids: Sequence[str]
     prompt_hashes: Sequence[str]
@@ -59,6 +80,21 @@ class Pairs:
     generated_rows: npt.NDArray[np.int32]  # (rows, draws): row of `generated`, -1 where there is none
     trajectories: Trajectories | None = None  # rows as in `generated`
     unsafe: frozenset[int] = frozenset()  # rows of `generated` that are not trained on
+    opening: Opening | None = None  # of shards that come
+
+    def add(self, shards: Sequence[Path], opening: Opening) -> None:
+        """Open verified shards, behind those that are open."""
+        generated, start = open_generated(shards, scaling=opening.scaling, shift=opening.shift), 0
+        ways = _trajectories(shards) if opening.trajectories else None
+        if self.generated is not None:
+            start = len(self.generated.mean)
+            generated = self.generated.and_then(generated)
+        if self.trajectories is not None and ways is not None:
+            ways = self.trajectories.and_then(ways)
+        if opening.drop_unsafe:
+            self.unsafe |= {start + row for row in _unsafe(shards)}
+        self.generated, self.trajectories = generated, ways
+        self.generated_rows = with_rows_of(shards, opening.finder, self.generated_rows, start=start)
 
     def shape_of(self, visit: Visit) -> tuple[int, ...]:
         """(C, h, w) of both sides of a pair; those of one pass are of one."""
@@ -99,6 +135,7 @@ def read_pairs(
     losers: Path | None = None,
     trajectories: bool = False,
     drop_unsafe: bool = False,
+    to_come: bool = False,
     scaling: float,
     shift: float,
 ) -> Pairs:
@@ -109,21 +146,21 @@ def read_pairs(
         losers: losers.parquet of the cache in their place; with neither, training is supervised.
         trajectories: also the states that the sampler met on its way to the generated images.
         drop_unsafe: whether images that a safety checker marked get no weight.
+        to_come: whether the images are still being drawn: none is read yet, `add` takes their shards.
     """
     verify(prompts)
     ids, hashes = train_rows(prompts)
-    generated: Latents | None = None
-    rows = np.full((len(ids), 0), -1, np.int32)
-    ways: Trajectories | None = None
-    unsafe: frozenset[int] = frozenset()
+    pairs = Pairs(ids, hashes, _with_mirrored(real, ids, scaling, shift), None, np.full((len(ids), 0), -1, np.int32))
     if losers is not None:
-        generated, rows = _with_mirrored(losers, ids, scaling, shift), labelled_rows(len(ids))
+        pairs.generated = _with_mirrored(losers, ids, scaling, shift)
+        pairs.generated_rows = labelled_rows(len(ids))
     elif samples is not None:
-        shards = verified_shards(samples)
-        generated, rows = open_generated(shards, scaling=scaling, shift=shift), generated_rows(shards, ids)
-        ways = _trajectories(shards) if trajectories else None
-        unsafe = _unsafe(shards) if drop_unsafe else unsafe
-    return Pairs(ids, hashes, _with_mirrored(real, ids, scaling, shift), generated, rows, ways, unsafe)
+        opening = Opening(ids.finder(), scaling, shift, trajectories, drop_unsafe)
+        if to_come:
+            pairs.opening = opening
+        else:
+            pairs.add(verified_shards(samples), opening)
+    return pairs
 
 
 def labelled_rows(count: int) -> npt.NDArray[np.int32]:
@@ -145,10 +182,15 @@ def open_generated(shards: Sequence[Path], *, scaling: float, shift: float) -> L
     return replace(posterior(), mirrored=mirrored)
 
 
-def generated_rows(shards: Sequence[Path], ids: Names) -> npt.NDArray[np.int32]:
-    """(rows, draws): where the image of a row's draw stands among those of all shards; -1 where there is none."""
-    finder, start = ids.finder(), 0
-    places = np.full((len(ids), 1), -1, np.int32)
+def with_rows_of(
+    shards: Sequence[Path], finder: Finder, places: npt.NDArray[np.int32], *, start: int
+) -> npt.NDArray[np.int32]:
+    """(rows, draws): where the image of a row's draw stands among those of all shards; -1 where there is none.
+
+    Args:
+        places: those of the shards before, (rows, draws); filled in where it has room.
+        start: how many images the shards before hold.
+    """
     for shard in shards:
         table = read_table(shard, ["sample_id", "draw"])
         rows, draws = finder.rows_of(table["sample_id"].to_pylist()), table["draw"].to_numpy()
@@ -179,13 +221,17 @@ def _unsafe(shards: Sequence[Path]) -> frozenset[int]:
 def verified_shards(stage: StageFolder) -> list[Path]:
     """All shards of a stage, on an exact cover of its plan."""
     plan = read_plan(stage)
-    paths = [stage.samples(shard) for shard in range(plan.shards)]
-    for shard, path in enumerate(paths):
-        verify(path)
-        if read_table(path, ["position"])["position"].to_pylist() != list(plan.shard_range(shard)):
-            raise ArtifactError(
-                f"shard {shard} holds other rows than its plan",
-                where=str(path),
-                fix=f"spin-diffusion sample-shard {stage.path.parent.name} {int(stage.name.split('-')[-1])} {shard}",
-            )
-    return paths
+    return [verified_shard(stage, plan, shard) for shard in range(plan.shards)]
+
+
+def verified_shard(stage: StageFolder, plan: Plan, shard: int) -> Path:
+    """A shard whose every byte is as it was written, with the rows of its plan."""
+    path = stage.samples(shard)
+    verify(path)
+    if read_table(path, ["position"])["position"].to_pylist() != list(plan.shard_range(shard)):
+        raise ArtifactError(
+            f"shard {shard} holds other rows than its plan",
+            where=str(path),
+            fix=f"spin-diffusion {sampling_again(stage, shard)}",
+        )
+    return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from spin.core.memory import Knob, switched
 
@@ -51,6 +51,14 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
+class Awaited:
+    """Images that may still be drawn while a training on them goes on."""
+
+    identity: dict[str, Any]  # of their shards: others that stand in their place are not read
+    limit_seconds: float  # that the training waits for any one shard
+
+
+@dataclass(frozen=True)
 class TrainRequest:
     stage: Path  # runs/<run>/iteration-01 or runs/<run>/sft
     start: Path  # checkpoint folder: initialisation, and the opponent unless `reference` is another
@@ -72,6 +80,7 @@ class TrainRequest:
     reference_digest: str | None = None
     attention: str = "auto"  # kernel of the networks' attention, execution.attention
     errors: Path | None = None  # folder of opponents' errors, computed once; None: the opponent is asked at each pass
+    awaited: Awaited | None = None  # the stage's samples, where they need not all stand yet
     report_to: tuple[str, ...] = ()  # names of experiment trackers; no part of what the weights are made from
 
     @property

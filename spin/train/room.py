@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,10 +25,11 @@ from spin.diffusion.digest import model_digest
 from spin.diffusion.families.registry import family_of
 from spin.diffusion.lora import merge_adapter
 from spin.diffusion.policy import laid_out
+from spin.train.arriving import arriving
 from spin.train.batches import batch_shape
 from spin.train.checking import check_steps
 from spin.train.health import health
-from spin.train.identity import kept_weights, manifest_of, training_identity, training_stands
+from spin.train.identity import identity_before_samples, kept_weights, manifest_of, training_stands
 from spin.train.loop import Loop
 from spin.train.networks import load_policy
 from spin.train.processes import Processes, class_of, joined
@@ -58,19 +60,23 @@ def _run(request: TrainRequest, processes: Processes, progress: Progress) -> Tra
     torch.set_num_threads(request.threads)
     stage, settings = StageFolder(request.stage), request.settings
     checkpoint = stage.checkpoint(settings.steps)
-    identity = training_identity(request)
-    if processes.once(lambda: training_stands(request, check=stands)):
+    done = 0
+    found = arriving(request, processes, lambda note: progress(done, settings.steps, note))
+    if found is None and processes.once(lambda: training_stands(request, check=stands)):
         digest = manifest_of(checkpoint).content_digest
         return TrainResult(checkpoint, digest, 0, 0, time.perf_counter() - start, ())
     store_errors(request, processes, progress=progress)
     _reset_peak(request)
-    with Loop(request, identity, processes) as loop, following(request, identity, processes) as trackers:
-        steps = settings.steps - loop.done.step
+    with Loop(request, None, processes, found) as loop, following(request, _followed(loop), processes) as trackers:
+        steps, done = settings.steps - loop.done.step, loop.done.step
         trackers.tell(loop.done)
         for _ in range(steps):
             loop.advance()
             trackers.tell(loop.done)
-            progress(loop.done.step, settings.steps, loop.note())
+            done = loop.done.step
+            progress(done, settings.steps, loop.note())
+    if found is not None:
+        found.open_all(loop.step_of.reader.pairs)
     network = _trained_network(loop, processes)
     processes.once(lambda: _finish(loop, network, checkpoint))
     return TrainResult(
@@ -84,8 +90,12 @@ def _run(request: TrainRequest, processes: Processes, progress: Progress) -> Tra
 
 
 def _stalled(loop: Loop) -> list[str]:
-    """That the device waited for what it reads, where that cost a worthwhile share of the time."""
-    share = loop.done.stall_seconds / loop.done.seconds if loop.done.seconds else 0.0
+    """That the device waited for what it reads, where that cost a worthwhile share of the time.
+
+    Waiting for images that were still being drawn is no fault of the disk.
+    """
+    drawn = 0.0 if loop.arriving is None else loop.arriving.standing.seconds
+    share = (loop.done.stall_seconds - drawn) / loop.done.seconds if loop.done.seconds else 0.0
     if share < _MUCH_STALLED:
         return []
     return [f"{share:.0%} of the time went by waiting for the latents and texts of a pass: the disk is slow, or busy"]
@@ -100,6 +110,14 @@ def _check(request: TrainRequest, processes: Processes, progress: Progress) -> T
         checkpoint, manifest_of(checkpoint).content_digest, 0, 0, time.perf_counter() - start, (),
         found.steps, found.differing, found.largest_difference, found.notes,
     )  # fmt: skip
+
+
+def _followed(loop: Loop) -> Mapping[str, Any]:
+    """What trackers know a training by: where images are still being drawn, by what those are made from."""
+    awaited = loop.request.awaited
+    if loop.arriving is None or awaited is None:
+        return loop.identity
+    return {**identity_before_samples(loop.request), "samples": awaited.identity}
 
 
 def _trained_network(loop: Loop, processes: Processes) -> nn.Module:
@@ -166,7 +184,9 @@ def _environment(loop: Loop) -> dict[str, Any]:
         "weight_bytes": sum(own(parameter).nbytes for parameter in loop.networks.tensors.denoiser.parameters()),
         "optimizer_bytes": held_bytes(loop.networks.update.optimizer),
     }
-    return {**class_of(request), **extent}
+    found = loop.arriving
+    overlap = {} if found is None else {"overlapped_steps": found.steps, "waited_seconds": found.standing.seconds}
+    return {**class_of(request), **extent, **overlap}
 
 
 def _peak(request: TrainRequest) -> int:

@@ -64,7 +64,8 @@ def test_a_gate_waits_only_for_a_judge_that_judges(overrides: list[str], refused
 @pytest.mark.parametrize(
     "override",
     ["gate.mode=rules", "nightly.cron=0 5 * * *", "notification.webhook_variable=HOOK", "execution.executor=workers",
-     "execution.shards_per_child=2", "execution.max_attempts=5", "execution.train_processes=2",
+     "execution.shards_per_child=2", "execution.max_attempts=5", "execution.overlap=true",
+     "execution.overlap_minutes=5", "execution.train_processes=2",
      "execution.report_to=none"],
 )  # fmt: skip
 def test_who_works_decides_or_is_told_does_not_make_another_run(override: str) -> None:

@@ -55,6 +55,23 @@ def test_planned_rows_stand_in_the_order_of_their_first_use() -> None:
     assert [row.position for row in rows_of(60, draws=2)] == list(range(20))
 
 
+@pytest.mark.parametrize("shard_size", [1, 3, 4, 64])
+@pytest.mark.parametrize(("draws", "reads"), [(1, 7), (1, 60), (3, 25), (3, 60)])
+@pytest.mark.parametrize("planned", ["read", "all"])
+def test_the_first_steps_read_the_first_shards_and_no_others(
+    draws: int, reads: int, shard_size: int, planned: str
+) -> None:
+    """Whether the plan is of what training reads, or of all rows."""
+    rows = rows_of(reads if planned == "read" else 10 * draws, draws=draws, shard_size=shard_size)
+    plan = replace(PLAN, images=len(rows), shards=shard_count(len(rows), shard_size), shard_size=shard_size)
+    shard_of = {(row.row, row.draw): row.shard for row in rows}
+    for count in range(1, reads + 1):
+        needed = {shard_of[visit.row, visit.draw] for visit in read(count, draws=draws)}
+        assert plan.shards_read(count) == max(needed) + 1
+        assert needed == set(range(max(needed) + 1))
+    assert plan.shards_read(0) == 0
+
+
 def test_every_epoch_passes_all_rows_once_in_an_order_of_its_own() -> None:
     epochs = [read(50)[start : start + 10] for start in range(0, 50, 10)]
     for number, epoch in enumerate(epochs):

@@ -14,9 +14,25 @@ from spin.core.store import commit, discard
 
 
 def test_groups_are_the_same_whatever_is_missing() -> None:
-    assert list(groups(range(5), 2)) == [(0, (0, 1)), (1, (2, 3)), (2, (4,))]
-    assert list(groups([1, 4], 2)) == [(0, (1,)), (2, (4,))]
-    assert list(groups([], 2)) == []
+    assert groups(range(5), 2) == [("0", (0, 1)), ("1", (2, 3)), ("2", (4,))]
+    assert groups([1, 4], 2) == [("0", (1,)), ("2", (4,))]
+    assert groups([], 2) == []
+
+
+def test_without_a_size_each_worker_has_one_group_and_the_first_shards_come_first() -> None:
+    """So a worker loads a model once, and a training that waits for the first shards has them early."""
+    assert groups(range(7), None, lambda: 3) == [("0 of 3", (0, 3, 6)), ("1 of 3", (1, 4)), ("2 of 3", (2, 5))]
+    assert groups([1, 4, 6], None, lambda: 3) == [("1 of 3", (1, 4)), ("0 of 3", (6,))]
+    assert groups(range(2), None, lambda: 3) == [("0 of 3", (0,)), ("1 of 3", (1,))]
+    assert groups(range(3), None) == [("0 of 1", (0, 1, 2))]
+
+
+def test_workers_are_counted_only_where_they_decide() -> None:
+    def count() -> int:
+        raise AssertionError("asked")
+
+    assert groups([], None, count) == []
+    assert groups([3], 2, count) == [("1", (3,))]
 
 
 @pytest.mark.parametrize(

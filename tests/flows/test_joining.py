@@ -15,6 +15,7 @@ import httpx
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName, FlowRunFilterTags, TaskRunFilter
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
@@ -22,7 +23,7 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Running
 
 from flows import joining
-from flows.joining import Call, Child, join
+from flows.joining import Call, Child, begin, join, online_workers, wait
 from spin.core.errors import ArtifactError, ConfigError
 
 Deed = Callable[["Batch", SyncPrefectClient, FlowRun], None]
@@ -169,18 +170,22 @@ def test_a_failure_names_shard_cause_button_and_command_when_all_others_are_done
         batch.make(0)
         fails(batch, client, run)
 
-    with worker((one, [makes_the_first, fails]), (other, [fails, makes])), pytest.raises(ArtifactError) as caught:
+    with (
+        worker((one, [makes_the_first, fails, fails]), (other, [fails, makes])),
+        pytest.raises(ArtifactError) as caught,
+    ):
         parent([one.child, other.child])
     assert other.left() == []
     runs = runs_of(one)
     name = f"{one.folder.name} 1"
-    assert [run.parameters for run in runs] == [{"shards": [0, 1]}, {"shards": [1]}]  # the second carries what is left
+    # The second carries what is left; the first made something, so only the next two are in vain.
+    assert [run.parameters for run in runs] == [{"shards": [0, 1]}, {"shards": [1]}, {"shards": [1]}]
     line = str(caught.value)
     assert line.startswith(
-        f"missing after 2 attempts: {name}: shard 1; cause: Failed: the disk is full; press Retry on "
+        f"missing after 3 attempts: {name}: shard 1; cause: Failed: the disk is full; press Retry on "
     )
     assert f"press Retry on {name!r} (" in line
-    assert str(runs[1].id) in line
+    assert str(runs[2].id) in line
     assert line.endswith(") and then on this run, or call: make 1")
 
 
@@ -213,6 +218,80 @@ def test_a_running_child_is_joined_and_not_repeated(batches: tuple[Batch, Batch]
         assert parent([one.child]) == 0
         thread.join()
     assert runs_of(one) == []
+
+
+def test_what_was_begun_is_waited_for_later_and_not_started_again(batches: tuple[Batch, Batch]) -> None:
+    one, other = batches
+
+    @flow(name="parent of both")
+    def both() -> tuple[int, int]:
+        begun = begin([one.child], tags=("of a test",))
+        assert begin([one.child], tags=("of a test",), begun=begun) == begun
+        first = wait(begin([other.child], tags=("of a test",)), max_attempts=2, tags=("of a test",), beside=begun)
+        return first, wait(begun, max_attempts=2, tags=("of a test",))
+
+    with worker((one, [makes]), (other, [makes])):
+        assert both() == (1, 1)
+    assert (attempts_of(one), attempts_of(other)) == (["attempt 1"], ["attempt 1"])
+
+
+def test_what_failed_beside_is_tried_again_when_it_is_waited_for(batches: tuple[Batch, Batch]) -> None:
+    """Nobody looks after it meanwhile; its first attempt counts."""
+    one, other = batches
+
+    @flow(name="parent of both")
+    def both() -> None:
+        begun = begin([one.child], tags=("of a test",))
+        wait(begin([other.child], tags=("of a test",)), max_attempts=2, tags=("of a test",), beside=begun)
+        wait(begun, max_attempts=2, tags=("of a test",))
+
+    with (
+        worker((one, [fails, fails]), (other, [makes])),
+        pytest.raises(ArtifactError, match=r"missing after 2 attempts: .* cause: Failed: the disk is full"),
+    ):
+        both()
+    assert attempts_of(one) == ["attempt 1", "attempt 2"]
+
+
+def test_a_cancelled_parent_cancels_also_what_goes_on_beside(batches: tuple[Batch, Batch]) -> None:
+    one, other = batches
+    looks = 0
+
+    def missing() -> list[str]:
+        nonlocal looks
+        looks += 1
+        if looks > 3:
+            raise KeyboardInterrupt
+        return ["shard 2"]
+
+    @flow(name="parent of both")
+    def both() -> None:
+        begun = begin([one.child], tags=("of a test",))
+        waited = begin([replace(other.child, missing=missing)], tags=("of a test",))
+        wait(waited, max_attempts=2, tags=("of a test",), beside=begun)
+
+    with pytest.raises(KeyboardInterrupt):
+        both()
+    for made in (one, other):
+        (run,) = runs_of(made)
+        assert run.state is not None
+        assert run.state.name in ("Cancelling", "Cancelled")
+
+
+def test_the_workers_of_a_pool_are_counted_while_they_are_online() -> None:
+    assert online_workers("no such/deployment") == 1
+    assert online_workers("batch/test") == 1  # without a pool
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="crowd", type="process"))
+        identity: Any = RunnerDeployment.from_flow(batch, "crowd", work_pool_name="crowd").apply()
+        try:
+            assert online_workers("batch/crowd") == 1  # nobody: the first to come does it all
+            for name in ("a", "b", "c"):
+                client.send_worker_heartbeat("crowd", name, 30)
+            assert online_workers("batch/crowd") == 3
+        finally:
+            client.delete_deployment(identity)
+            client.delete_work_pool("crowd")
 
 
 def test_files_decide_and_not_the_state(batches: tuple[Batch, Batch]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -12,7 +13,8 @@ import pytest
 from prefect.workers.base import BaseWorker
 from prefect.workers.process import ProcessWorker
 
-from flows.patient_worker import PatientWorker, ended_runs
+from flows.patient_worker import PatientWorker, claim_gpus, ended_runs
+from tasks.claims import apart_from_sampling
 
 
 def handed() -> Any:
@@ -46,3 +48,21 @@ def test_runs_that_hold_no_slot_are_begun() -> None:
     ended, ending = handed(), handed()
     assert ended_runs([ended, ending], (ending.flow_run.id,)) == [ended]
     assert ended_runs([ended, ending], ()) == [ended, ending]
+
+
+@pytest.mark.parametrize(("pool", "claims"), [("spin-gpu", True), ("spin-train", False), ("spin-control", False)])
+def test_only_workers_that_sample_claim_their_gpus(
+    pool: str, claims: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPIN_DIFFUSION_LOCKS", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-mine")
+    claim_gpus(["worker", "start", "--pool", pool])
+    with apart_from_sampling("cuda", listing=lambda: ()) as apart:
+        assert apart is not claims
+
+
+def test_a_worker_without_a_gpu_claims_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPIN_DIFFUSION_LOCKS", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    claim_gpus(["worker", "start", "--pool", "spin-gpu"])
+    assert list(tmp_path.iterdir()) == []
