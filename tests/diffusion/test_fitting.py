@@ -54,5 +54,5 @@ def test_of_what_is_free_a_tenth_is_left() -> None:
 
 
 def test_an_error_that_is_no_want_of_memory_is_raised() -> None:
-    with pytest.raises(ValueError, match="bfloat8"):
-        probe(replace(PAIR, lora_rank=2, lora_layers="bfloat8"))  # type: ignore[arg-type]
+    with pytest.raises(KeyError, match="float8"):
+        probe(replace(PAIR, dtype="float8"))
