@@ -161,7 +161,8 @@ def test_there_is_no_iteration_beyond_a_list():
         ("sampling.loser_source=latent", "expected one of latents, roundtrip; got 'latent'; did you mean 'latents'?"),
         (
             "sampling.scheduler=heun",
-            "expected one of dpmsolver++, unipc, deis, euler, ddim, pndm, dpmsolver++karras, eulerkarras, edm; got",
+            "expected one of dpmsolver++, unipc, deis, euler, ddim, pndm, dpmsolver++karras, eulerkarras, edm; got "
+            "'heun'",
         ),
         ("evaluation.scorers=[alignment, alignment]", "names 'alignment' twice"),
         ("train=5", "expected keys below it, got 5"),
