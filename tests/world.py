@@ -105,6 +105,6 @@ def copy_stage(stage: StageFolder, folder: Path) -> StageFolder:
 
 
 def fingerprint(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Bytes and time of change of every file."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    """Bytes and time of change of every file; stamps are hints, for a while."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".verified"]
     return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}

@@ -58,6 +58,8 @@ def stamping(artifact: Path, files: Mapping[Path, str], *, trusting: bool) -> It
         if descriptor is not None:
             with suppress(OSError):
                 os.write(descriptor, b"".join(tokens[path] for path in settled))
+                if not settled:
+                    stamp_path(artifact).unlink()
     finally:
         if descriptor is not None:
             os.close(descriptor)
