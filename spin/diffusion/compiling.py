@@ -21,10 +21,10 @@ _MOST_SHAPES: Final = 512  # the most buckets that settings give, 1024 pixels in
 
 
 class CompiledNetwork:
-    """Calls a network, compiled where asked; `compiles` counts graphs, `notes` what went wrong."""
+    """Calls a network, compiled where asked; `compiles` counts graphs, `notes` what went wrong; `plain` is itself."""
 
     def __init__(self, network: nn.Module, *, enabled: bool) -> None:
-        self._network = network
+        self.plain = network
         self._call: Callable[..., Any] = network
         self._attempts_left = 2 if enabled else 0
         self.compiles = 0
@@ -35,7 +35,7 @@ class CompiledNetwork:
 
     @property
     def config(self) -> Any:
-        return self._network.config
+        return self.plain.config
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         while True:
@@ -52,7 +52,7 @@ class CompiledNetwork:
         before = counters["stats"]["unique_graphs"]
         # By its default of 8, torch would run further shapes eager, with other bits and without a word.
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_SHAPES)
-        compiled = torch.compile(self._network, dynamic=False)
+        compiled = torch.compile(self.plain, dynamic=False)
 
         def call(*args: Any, **kwargs: Any) -> Any:
             result = compiled(*args, **kwargs)
@@ -68,7 +68,7 @@ class CompiledNetwork:
         if self._attempts_left:
             self._call = self._compile()
             return
-        self._call = self._network
+        self._call = self.plain
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         self.notes = (f"compile failed, ran eager: {reason[:200]}",)
         log.warning(self.notes[0])

@@ -112,6 +112,7 @@ class Opponent:
             guidance_scale=request.guidance_scale,
             num_inference_steps=request.num_inference_steps,
             heard=hear if request.store_trajectory else None,
+            approximation=request.approximation,
         ).float()
         _refuse_not_finite(rows, latents, request, "latents")
         drawn = self._with_pictures(rows, latents, request)
