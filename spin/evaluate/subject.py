@@ -10,6 +10,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from diffusers import AutoencoderKL
 
@@ -39,6 +41,7 @@ from spin.evaluate.asked import Picture, Prompt
 from spin.evaluate.latents import HeldOutLatents
 from spin.evaluate.request import EvaluateRequest
 
+Floats = npt.NDArray[np.float32]
 _REMEMBERED: Final = 2048  # prompts: 0.5 GB of SD-1.5's text
 
 
@@ -78,8 +81,15 @@ class Subject:
         scaling, shift = latent_scaling(self.folder)
         return HeldOutLatents.open(RealCache(self.real), scaling=scaling, shift=shift)
 
-    def draw(self, pictures: Sequence[Picture], request: EvaluateRequest, progress: Progress) -> list[bytes | None]:
-        """A PNG for each picture, in batches of one fixed shape; None where what the model gave is not finite."""
+    def draw(
+        self, pictures: Sequence[Picture], request: EvaluateRequest, progress: Progress,
+        kept: list[Floats] | None = None,
+    ) -> list[bytes | None]:  # fmt: skip
+        """A PNG for each picture, in batches of one fixed shape; None where what the model gave is not finite.
+
+        Args:
+            kept: takes the latents of each batch, padding at the end of the last one.
+        """
         solver = load_solver(self.folder, request.scheduler)
         shape = facts_of(self.folder).latent_shape
         drawn: list[bytes | None] = []
@@ -96,7 +106,10 @@ class Subject:
                 unconditional=self._encoded([""]),
                 guidance_scale=request.guidance_scale,
                 num_inference_steps=request.num_inference_steps,
+                approximation=request.approximation,
             )
+            if kept is not None:
+                kept.append(latents.float().cpu().numpy())
             unit = decode_unit(self.vae, latents)
             finite = unit.isfinite().all(dim=(1, 2, 3)).tolist()
             pixels = to_bytes(unit.nan_to_num()).numpy()
