@@ -85,7 +85,8 @@ def count_drawing(skeleton: Skeleton, drawn: Drawn, passes: Passes) -> Drawing:
     alive, shallow = [_alive(network, lambda: _ask(skeleton, network, largest, dtype=dtype))], Flops()
     if drawn.approximation.reuse_every > 1:
         with reusing_deep_features(network) as features:
-            alive.append(_alive(network, lambda: _ask(skeleton, network, largest, dtype=dtype)))
+            # The second time what the first one left is remembered beside it.
+            alive.append(_alive(network, lambda: [_ask(skeleton, network, largest, dtype=dtype) for _ in range(2)]))
             _ask(skeleton, network, 1, dtype=dtype)
             features.computed = False
             shallow = _flops(lambda: _ask(skeleton, network, 1, dtype=dtype))
