@@ -16,6 +16,7 @@ from flows.forecast import measured
 from flows.forecast_work import evaluated_by, sampled_by
 from flows.requests import Requests, ask_once
 from flows.spin_diffusion import prepare_run
+from spin.core.approximation import EXACT
 from spin.core.benchmarks import HELD_OUT
 from spin.core.budgets import check_equal, solved_steps, spent, steps_key
 from spin.core.config import Config
@@ -183,7 +184,7 @@ def rates_of(source: Source, folder: ComparisonFolder, config: Config, base: Pat
 
 def measured_rates(config: Config, base: Path) -> Rates:
     """Device time of a pair and of an image sampled in 20 steps, in supervised images, from a batch of each."""
-    sampled = replace(sampled_by(config), guided=False, steps=20, scheduler="dpmsolver++")
+    sampled = replace(sampled_by(config), guided=False, steps=20, scheduler="dpmsolver++", approximation=EXACT)
     unasked = replace(evaluated_by(config), guided=False, steps=1, scheduler="dpmsolver++")
     device = find_device(config.execution.device)
     found = measured(config, base, device, sampled=sampled, evaluated=unasked)

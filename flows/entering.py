@@ -99,7 +99,7 @@ def refuse_misfits(config: Config, base: Path) -> None:
         },
         resolution=config.data.resolution,
         bucket_step=config.data.bucket_step if config.data.aspect_ratio == "buckets" else None,
-        bucket_ratio=config.data.bucket_ratio,
+        bucket_ratio=config.data.bucket_ratio, reuse_every=config.sampling.reuse_every,
     )  # fmt: skip
     side = picture_size(base, resolution=None)
     if side != IMAGE_SIZE and "attributes" in scorers_of(config.model_dump()):

@@ -42,8 +42,18 @@ def _head(found: Forecast) -> list[tuple[str, str]]:
         ("run", f"{config.run.name}, on {many}{machine.name}, {config.execution.dtype}"),
         ("base", base),
         ("rows", f"{rows} ({found.rows.told})"),
+        *_approximations(found),
         ("times", found.told),
     ]
+
+
+def _approximations(found: Forecast) -> list[tuple[str, str]]:
+    """What the opponent's sampling leaves out, and the share of its operations that this saves."""
+    told, sampled = str(found.config.sampling.approximation), found.counts.sampled
+    if not told or sampled is None:
+        return []
+    saved = sampled.saved.total / (sampled.saved + sampled.denoised).total
+    return [("approximated", f"{told}; saves {saved:.0%} of the operations of the opponent's network")]
 
 
 def _tasks(found: Forecast) -> Table:

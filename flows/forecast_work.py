@@ -41,7 +41,7 @@ def sampled_by(config: Config) -> Drawn:
     return Drawn(
         batch=sampling.batch_size, guided=sampling.guidance_scale > 1, steps=sampling.num_inference_steps,
         scheduler=sampling.scheduler, decoded=back or shown, encodings=back * (1 + config.train.flip),
-        dtype=config.execution.dtype,
+        dtype=config.execution.dtype, approximation=sampling.approximation,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ _DIGITS: Final = 12  # of a digest in the tree; JSON has all
 _FACTS: Final = {  # what the tree tells of a link; JSON tells all
     "checkpoint": ("objective", "steps", "batch_size", "lr", "beta", "run_seed"),
     "pictures": ("guidance_scale", "num_inference_steps", "seed", "max_prompts"),
-    "samples": ("guidance_scale", "num_inference_steps"),
+    "samples": ("guidance_scale", "guidance_interval", "num_inference_steps", "reuse_every"),
     "plan": ("shards",), "config": ("seed", "code_version"), "number": ("value", "low", "high"),
     "base model": ("path",), "data": ("path",), "averaged opponent": ("decay",),
 }  # fmt: skip

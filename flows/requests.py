@@ -133,6 +133,7 @@ class Requests:
             guidance_scale=sampling.guidance_scale,
             num_inference_steps=sampling.num_inference_steps,
             scheduler=sampling.scheduler,
+            approximation=sampling.approximation,
             batch_size=sampling.batch_size,
             loser_source=sampling.loser_source,
             store_images=sampling.store_images,

@@ -54,6 +54,35 @@ def probe(
 
 
 @app.command()
+def quality(
+    source: Source,
+    overrides: Overrides = None,
+    root: OtherRoot = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Of exact drawing; default the config's, at least 20.")
+    ] = None,
+    reference: Annotated[
+        int, typer.Option(min=2, max=1000, help="Steps of the reference that both are measured by.")
+    ] = 200,
+) -> None:
+    """Say what the approximations of a config's sampling cost: distance to a reference, paired scores of judges."""
+    from flows.approximating import print_answer, question_of
+    from flows.entering import check_sources, use_prefect
+    from spin.core.config import load_config
+    from spin.core.config_identity import config_to_json
+
+    there = [f"run.root={root}"] if root else []
+    config = load_config(source, overrides=[*(overrides or []), *there])
+    check_sources(config)
+    question_of(config, steps=steps, reference=reference)
+    use_prefect(Path(config.run.root))
+    from flows.quality import quality as flow
+
+    found: Any = flow(config_to_json(config), steps, reference)
+    print_answer(found)
+
+
+@app.command()
 def lineage(
     name: RunName,
     target: Annotated[

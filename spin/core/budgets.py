@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from spin.core.approximation import rows_asked
 from spin.core.config import Config
 from spin.core.errors import ConfigError
 from spin.core.recipe import Rates
@@ -46,7 +47,9 @@ def spent(config: Config, rates: Rates, *, rows: int | None) -> Spent:
     images, sampled = sft.steps * sft.batch_size, 0
     time = images * (rates.lora_image if sft.lora_rank else 1.0)
     pair = (rates.lora_pair or rates.pair) if train.lora_rank else rates.pair
-    drawn = sampling.num_inference_steps / _SOLVER_STEPS * (2 if sampling.guidance_scale > 1 else 1)
+    # What reused features save is the model's and not known here: such an image counts as an exact one.
+    calls = sampling.approximation.calls(sampling.num_inference_steps, guided=sampling.guidance_scale > 1)
+    drawn = rows_asked(calls) / _SOLVER_STEPS
     for number in range(1, config.iterations + 1):
         pairs = train.at(number).steps * train.batch_size
         wanted = sampled_images(config, pairs, rows)

@@ -98,6 +98,8 @@ def _type(field: Mapping[str, Any]) -> str:
         return str(field["const"])
     if "enum" in field:
         return f"one of {', '.join(field['enum'])}"
+    if "prefixItems" in field:
+        return f"list of {len(field['prefixItems'])} numbers"
     if field["type"] == "array":
         items = field["items"]
         return f"list of {', '.join(items['enum'])}" if "enum" in items else "list with one for each iteration"

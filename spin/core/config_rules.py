@@ -147,9 +147,24 @@ def broken_rules(tree: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
     if isinstance(data, Mapping):
         broken += _broken_data_rules(data)
     broken += _broken_flip_rules(train, tree.get("sampling"), iterations)
-    broken += _broken_sharding_rules(train, tree.get("execution"))
+    broken += _broken_sharding_rules(train, tree.get("execution")) + _broken_approximation_rules(tree.get("sampling"))
     broken += _broken_loser_rules(train, data) + _broken_opponent_rules(train, tree.get("sampling"))
     return broken + _broken_scorer_rules(tree) + _broken_gate_rules(tree)
+
+
+def _broken_approximation_rules(sampling: object) -> list[tuple[tuple[str, ...], str]]:
+    """What is left out must be there."""
+    if not isinstance(sampling, Mapping):
+        return []
+    broken: list[tuple[tuple[str, ...], str]] = []
+    scale, every = sampling.get("guidance_scale"), sampling.get("reuse_every")
+    if sampling.get("guidance_interval") is not None and isinstance(scale, int | float) and scale <= 1:
+        problem = "has no use with sampling.guidance_scale 1, which guides nowhere; set it to null, or raise the scale"
+        broken.append((("sampling", "guidance_interval"), problem))
+    if type(every) is int and every > 1 and sampling.get("compile") is True:
+        problem = "leaves out blocks that sampling.compile has made one graph with the others; set one of them off"
+        broken.append((("sampling", "reuse_every"), problem))
+    return broken
 
 
 def _broken_sharding_rules(train: object, execution: object) -> list[tuple[tuple[str, ...], str]]:

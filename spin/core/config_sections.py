@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from spin.core.config_approximation import ApproximatedSection
 from spin.core.config_evaluation import EvaluationConfig, Scheduler
 from spin.core.config_publish import PublishConfig
 from spin.core.config_rules import (
@@ -187,7 +188,7 @@ class ExecutionConfig(Section):
     )
 
 
-class SamplingConfig(Section):
+class SamplingConfig(ApproximatedSection):
     """How the opponent draws its images."""
 
     num_inference_steps: int = setting(20, "solver steps an image", source=f"{PAPER}, cost table", ge=1, le=1000)

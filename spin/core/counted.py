@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spin.core.approximation import EXACT, Approximation
 from spin.core.config_training import LoraLayers
 
 
@@ -72,6 +73,7 @@ class Drawing:
     vae_dtype: str
     batch_bytes: int  # what is alive at once, besides weights
     vae_bytes: int  # weights of the VAE as it is loaded; 0 where it is not
+    saved: Flops = Flops()  # of one picture, by what its approximations leave out
 
 
 @dataclass(frozen=True)
@@ -121,3 +123,4 @@ class Drawn:
     decoded: bool
     encodings: int  # after decoding; with mirrored pictures 2
     dtype: str
+    approximation: Approximation = EXACT

@@ -255,6 +255,10 @@ class EvaluationFolder:
         """What a safety checker said of a shard's pictures; there only where one looked."""
         return self.path / "safety" / f"{shard_name(shard)}.parquet"
 
+    def latents(self, shard: int) -> Path:
+        """What a shard's pictures were decoded from; there only where it was asked for."""
+        return self.path / "latents" / f"{shard_name(shard)}.parquet"
+
     def denoising(self, shard: int) -> Path:
         """Held-out denoising error of every fixed (image, t, noise) draw."""
         return self.path / "denoising" / f"{shard_name(shard)}.parquet"

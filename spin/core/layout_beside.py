@@ -27,6 +27,23 @@ class ComparisonFolder:
 
 
 @dataclass(frozen=True)
+class QualityFolder:
+    """What an approximation of sampling costs in quality; the pictures stand among the evaluations."""
+
+    path: Path
+
+    @property
+    def distances(self) -> Path:
+        """How far each picture's latents are from the reference's."""
+        return self.path / "distances.parquet"
+
+    @property
+    def table(self) -> Path:
+        """The numbers that are printed, with their intervals."""
+        return self.path / "quality.json"
+
+
+@dataclass(frozen=True)
 class PromptSetFolder:
     """The prompts of a benchmark, named by their content and shared by evaluations."""
 

@@ -26,11 +26,11 @@ _MOST_SHAPES: Final = 512
 class CompiledNetwork:
     """Calls a network, compiled where asked; `compiles` counts graphs, `shapes` the inputs that ask for one each.
 
-    `notes` tells what went wrong.
+    `notes` tells what went wrong; `plain` is the network itself.
     """
 
     def __init__(self, network: nn.Module, *, enabled: bool) -> None:
-        self._network = network
+        self.plain = network
         self._call: Callable[..., Any] = network
         self._attempts_left = 2 if enabled else 0
         self.compiles = 0
@@ -43,7 +43,7 @@ class CompiledNetwork:
 
     @property
     def config(self) -> Any:
-        return self._network.config
+        return self.plain.config
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         while True:
@@ -69,7 +69,7 @@ class CompiledNetwork:
         # By its default of 8, torch would run further shapes eager, with other bits and without a word.
         for limit in ("recompile_limit", "accumulated_recompile_limit"):
             setattr(torch._dynamo.config, limit, max(getattr(torch._dynamo.config, limit), _MOST_SHAPES))
-        compiled = torch.compile(self._network, dynamic=False)
+        compiled = torch.compile(self.plain, dynamic=False)
 
         def call(*args: Any, **kwargs: Any) -> Any:
             before = counters["stats"]["unique_graphs"]
@@ -87,7 +87,7 @@ class CompiledNetwork:
         if self._attempts_left:
             self._call = self._compile()
             return
-        self._call = self._network
+        self._call = self.plain
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         self.notes = (f"compile failed, ran eager: {reason[:200]}",)
         log.warning(self.notes[0])

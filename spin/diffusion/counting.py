@@ -12,11 +12,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from spin.core.approximation import rows_asked
 from spin.core.counted import Drawing, Drawn, Flops, Learning, Looking, Passes, Sizes, Trained
 from spin.diffusion.checkpoint import DTYPES, vae_dtype
 from spin.diffusion.denoiser import Denoiser
 from spin.diffusion.lora import WithoutAdapter, add_adapter
 from spin.diffusion.objectives import squared_error
+from spin.diffusion.reusing import reusing_deep_features
 from spin.diffusion.skeleton import Skeleton, weights_of
 from spin.diffusion.solvers import load_solver
 from spin.diffusion.tally import AsOnGpu, Tally, gradients_standing, recompute_as_on_gpu
@@ -76,9 +78,20 @@ def count_drawing(skeleton: Skeleton, drawn: Drawn, passes: Passes) -> Drawing:
     """Of SD-1.5, in TFLOP a picture: 34.7 by 20 guided steps and decoding, 32.1 of its latents alone."""
     solver = load_solver(skeleton.folder, drawn.scheduler)
     solver.set_timesteps(drawn.steps)
-    halves, dtype = 2 if drawn.guided else 1, DTYPES[drawn.dtype]
+    calls, dtype = drawn.approximation.calls(len(solver.timesteps), guided=drawn.guided), DTYPES[drawn.dtype]
+    exact = passes.denoised * ((2 if drawn.guided else 1) * len(calls))  # PNDM asks once more than it has steps
     network = nn.Module.to(skeleton.network(), dtype)
-    alive = [_alive(network, lambda: _ask(skeleton, network, halves * drawn.batch, dtype=dtype))]
+    largest = drawn.batch * max(1 + call.guided for call in calls)
+    alive, shallow = [_alive(network, lambda: _ask(skeleton, network, largest, dtype=dtype))], Flops()
+    if drawn.approximation.reuse_every > 1:
+        with reusing_deep_features(network) as features:
+            # The second time what the first one left is remembered beside it.
+            alive.append(_alive(network, lambda: [_ask(skeleton, network, largest, dtype=dtype) for _ in range(2)]))
+            _ask(skeleton, network, 1, dtype=dtype)
+            features.computed = False
+            shallow = _flops(lambda: _ask(skeleton, network, 1, dtype=dtype))
+    deep = tuple(call for call in calls if call.deep)
+    denoised = passes.denoised * rows_asked(deep) + shallow * (rows_asked(calls) - rows_asked(deep))
     own = vae_dtype(skeleton.folder, drawn.dtype, encodes=drawn.encodings > 0)
     vae: Any = nn.Module.to(skeleton.autoencoder(), DTYPES[own])  # diffusers' own warns of nothing
     if drawn.decoded:
@@ -86,11 +99,12 @@ def count_drawing(skeleton: Skeleton, drawn: Drawn, passes: Passes) -> Drawing:
     if drawn.encodings:
         alive.append(_alive(vae, lambda: vae.encode(skeleton.pictures(drawn.batch, vae.dtype))))
     return Drawing(
-        denoised=passes.denoised * (halves * len(solver.timesteps)),  # as often as the network is asked
+        denoised=denoised,
         vae=passes.decoded * drawn.decoded + passes.encoded * drawn.encodings,
         vae_dtype=own,
         batch_bytes=max(alive),
         vae_bytes=(drawn.decoded or drawn.encodings > 0) * vae.dtype.itemsize * weights_of(vae),
+        saved=exact + denoised * -1,
     )
 
 

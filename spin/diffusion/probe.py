@@ -100,6 +100,7 @@ def _drawing_seconds(base: Path, drawn: Drawn, *, device: str, threads: int) -> 
         latents = sample_latents(
             denoiser, solver, noise=noise, given=given, unconditional=given[:1],
             guidance_scale=_GUIDED if drawn.guided else 1.0, num_inference_steps=drawn.steps,
+            approximation=drawn.approximation,
         )  # fmt: skip
         if vae is not None:
             pictures = decode_latents(vae, latents)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from spin.core.approximation import EXACT, Approximation
 from spin.diffusion.conditioning import Conditioning
 from spin.diffusion.denoiser import Denoiser
+from spin.diffusion.reusing import DeepFeatures, reusing_deep_features
 
 
 @torch.no_grad()
@@ -28,6 +31,7 @@ def sample_latents(
     guidance_scale: float,
     num_inference_steps: int,
     heard: Callable[[Tensor, Tensor], None] | None = None,
+    approximation: Approximation = EXACT,
 ) -> Tensor:
     """Draw latents from noise.
 
@@ -40,26 +44,30 @@ def sample_latents(
         num_inference_steps: steps of the solver; `spin.core.counted.network_calls` tells how often it asks.
         heard: called before each step with its timestep and the solver's state x_t there, (B, C, h, w); for the
             solvers of REVERSE_SOLVERS this is the x_t of the forward process, sqrt(a_t) x_0 + sqrt(1 - a_t) eps.
+        approximation: calls of the network that are left out, or their deep parts; a solver goes on from what is left.
 
     Returns:
         (B, C, h, w) latents in the model's scaled space.
     """
-    guided = guidance_scale > 1
-    context = Conditioning.cat([unconditional.expand(len(given)), given]) if guided else given
     scheduler.set_timesteps(num_inference_steps, device=noise.device)
     if hasattr(scheduler, "set_begin_index"):  # or it looks the first timestep up, and waits for the device
         scheduler.set_begin_index(0)
+    calls = approximation.calls(len(scheduler.timesteps), guided=guidance_scale > 1)
+    both = Conditioning.cat([unconditional.expand(len(given)), given]) if any(call.guided for call in calls) else given
     scaled = getattr(scheduler, "scale_model_input", _unscaled)  # a flow's scheduler has neither
     latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)
-    for timestep in scheduler.timesteps:
-        if heard is not None:
-            heard(timestep, latents)
-        inputs = scaled(torch.cat([latents, latents]) if guided else latents, timestep)
-        prediction = denoiser(inputs, timestep, context)
-        if guided:
-            without, with_caption = prediction.chunk(2)
-            prediction = without + guidance_scale * (with_caption - without)
-        latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
+    reuses = approximation.reuse_every > 1
+    with reusing_deep_features(denoiser.network) if reuses else nullcontext(DeepFeatures()) as features:
+        for timestep, call in zip(scheduler.timesteps, calls, strict=True):
+            if heard is not None:
+                heard(timestep, latents)
+            features.computed = call.deep
+            inputs = scaled(torch.cat([latents, latents]) if call.guided else latents, timestep)
+            prediction = denoiser(inputs, timestep, both if call.guided else given)
+            if call.guided:
+                without, with_caption = prediction.chunk(2)
+                prediction = without + guidance_scale * (with_caption - without)
+            latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
     return latents
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from spin.core.approximation import EXACT, Approximation
 from spin.core.memory import Knob, halved
 from spin.core.safety import Safety
 
@@ -49,6 +50,8 @@ class EvaluateRequest:
     attention: str = "auto"  # kernel of the denoiser's attention, execution.attention
     safety: Safety | None = None  # marks a model's pictures; real ones are looked at when they are prepared
     check_pictures: int = 0  # of those that stand, how many are drawn and scored again and compared
+    approximation: Approximation = EXACT  # what drawing leaves out
+    store_latents: bool = False  # also what the pictures are decoded from
 
     @property
     def memory_knobs(self) -> tuple[Knob, ...]:

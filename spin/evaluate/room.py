@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from spin.core.approximation import rows_asked
 from spin.core.config_rules import SET_METRICS as SET_METRIC_NAMES
 from spin.core.counted import network_calls
 from spin.core.errors import ArtifactError, DataError
@@ -36,6 +37,8 @@ from spin.core.schema import (
     content_digest,
     image_schema,
     read_table,
+    tensor_column,
+    tensor_field,
     write_rows,
     write_table,
 )
@@ -58,7 +61,7 @@ from spin.evaluate.shards import (
     require_cover,
     set_identity,
 )
-from spin.evaluate.subject import resident_subject
+from spin.evaluate.subject import Floats, resident_subject
 
 _IMAGE_SCHEMA: Final = image_schema(
     [
@@ -107,10 +110,10 @@ def _run(request: EvaluateRequest, progress: Progress) -> EvaluateResult:
 
 def _passes(request: EvaluateRequest, parts: Sequence[Part]) -> dict[str, int]:
     """Forward passes of the model for an image: what a shard's time goes into, by the note of its progress."""
-    calls = network_calls(request.scheduler, request.num_inference_steps)
-    passes = calls * (2 if request.guidance_scale > 1 else 1)
+    asked = network_calls(request.scheduler, request.num_inference_steps)
+    calls = request.approximation.calls(asked, guided=request.guidance_scale > 1)
     return {
-        "drawn": passes if "images" in parts else 0,
+        "drawn": rows_asked(calls) if {"images", "latents"} & set(parts) else 0,
         # Four judges take 3 % of the FLOPs of a picture.
         "scored": 1 if {"scores", "quarantine"} & set(parts) else 0,
         "denoised": request.denoising_draws if "denoising" in parts else 0,
@@ -158,7 +161,7 @@ class _Evaluation:
 
     def make_shard(self, shard: int, parts: Sequence[Part], progress: Progress) -> None:
         """Make the missing `parts`, each committed when it is done."""
-        if "images" in parts:
+        if {"images", "latents"} & set(parts):
             self._draw(shard, progress)
         # Asked anew: what pictures came decides whether scores stand.
         if set(missing_parts(self.request, shard, check=stands)) & {"quarantine", "scores"}:
@@ -212,7 +215,10 @@ class _Evaluation:
         if self.is_data:
             drawn = real_pictures(self.request, self.prompts_of(shard))
         else:
-            drawn = resident_subject(self.request).draw(pictures, self.request, progress)
+            kept: list[Floats] | None = [] if self.request.store_latents else None
+            drawn = resident_subject(self.request).draw(pictures, self.request, progress, kept)
+            if kept is not None:
+                self._keep_latents(shard, np.concatenate(kept)[: len(pictures)])
             self.made += len(pictures)
         table = pa.Table.from_pylist(
             [
@@ -226,6 +232,16 @@ class _Evaluation:
             schema=_IMAGE_SCHEMA,
         )  # fmt: skip
         self._commit_part(shard, "images", lambda path: write_table(path, table), "evaluation-images")
+
+    def _keep_latents(self, shard: int, latents: Floats) -> None:
+        pictures = self.pictures_of(shard)
+        fields = [
+            pa.field("prompt_id", pa.string()), pa.field("draw", pa.int32()),
+            tensor_field("latent", latents.shape[1:], "float32"),
+        ]  # fmt: skip
+        columns = [[p.asked.prompt_id for p in pictures], [p.draw for p in pictures], tensor_column(latents)]
+        table = pa.table(columns, schema=pa.schema(fields))
+        self._commit_part(shard, "latents", lambda path: write_table(path, table), "evaluation-latents")
 
     def _score(self, shard: int, progress: Progress) -> None:
         found = score_pictures(self.request, self.pictures_of(shard), self._drawn(shard), progress)

@@ -22,7 +22,7 @@ from spin.evaluate.pins import judge_version
 from spin.evaluate.request import EvaluateRequest
 from spin.miniature.judge_weights import judges_digest
 
-Part = Literal["images", "quarantine", "scores", "safety", "denoising"]
+Part = Literal["images", "latents", "quarantine", "scores", "safety", "denoising"]
 Identity = dict[str, Any]
 Check = Callable[
     [Path, Identity], bool
@@ -95,6 +95,8 @@ def is_finished(request: EvaluateRequest, *, check: Check = looks_whole) -> bool
 def missing_parts(request: EvaluateRequest, shard: int, *, check: Check = looks_whole) -> tuple[Part, ...]:
     """What one shard lacks. Scores of lost pictures may still stand: they do where the same pictures come again."""
     parts: tuple[Part, ...] = ("images", "quarantine", "scores")
+    if request.store_latents and request.subject is not None:
+        parts = ("latents", *parts)
     if is_looked_at(request):
         parts = (*parts, "safety")
     if is_measured(request):
@@ -107,7 +109,7 @@ def missing_parts(request: EvaluateRequest, shard: int, *, check: Check = looks_
 
 def part_path(folder: EvaluationFolder, shard: int, part: Part) -> Path:
     paths: Mapping[Part, Callable[[int], Path]] = {
-        "images": folder.images, "quarantine": folder.quarantine, "scores": folder.scores,
+        "images": folder.images, "latents": folder.latents, "quarantine": folder.quarantine, "scores": folder.scores,
         "safety": folder.safety, "denoising": folder.denoising,
     }  # fmt: skip
     return paths[part](shard)
@@ -142,7 +144,8 @@ def artifacts_of(folder: EvaluationFolder) -> Iterator[Path]:
     settings = manifest.identity["settings"]
     measured = settings["real"] and not manifest.identity["subject"].startswith("data-")
     yield from folder.artifacts(len(manifest.identity["images"]), measured=measured)
-    yield from sorted(folder.safety(0).parent.glob("*.parquet"))
+    for some in (folder.safety(0), folder.latents(0)):  # of those who asked for them
+        yield from sorted(some.parent.glob("*.parquet"))
 
 
 def require_cover(request: EvaluateRequest, count: int) -> None:
@@ -168,6 +171,7 @@ def _settings(request: EvaluateRequest) -> Identity:
         "scorers": list(request.scorers),
         "versions": scorer_versions(request),
         "real": request.real is not None,
+        **request.approximation.settings,  # nothing where drawing is exact: evaluations that stand stay valid
     }
 
 

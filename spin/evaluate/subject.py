@@ -43,6 +43,7 @@ from spin.evaluate.asked import Picture, Prompt
 from spin.evaluate.latents import HeldOutLatents
 from spin.evaluate.request import EvaluateRequest
 
+Floats = npt.NDArray[np.float32]
 _REMEMBERED: Final = 2048  # prompts: 0.5 GB of SD-1.5's text
 
 
@@ -82,20 +83,27 @@ class Subject:
         scaling, shift = latent_scaling(self.folder)
         return HeldOutLatents.open(RealCache(self.real), scaling=scaling, shift=shift)
 
-    def draw(self, pictures: Sequence[Picture], request: EvaluateRequest, progress: Progress) -> list[bytes | None]:
-        """A PNG for each picture, in batches of one fixed shape; None where what the model gave is not finite."""
+    def draw(
+        self, pictures: Sequence[Picture], request: EvaluateRequest, progress: Progress,
+        kept: list[Floats] | None = None,
+    ) -> list[bytes | None]:  # fmt: skip
+        """A PNG for each picture, in batches of one fixed shape; None where what the model gave is not finite.
+
+        Args:
+            kept: takes the latents of each batch, padding at the end of the last one.
+        """
         solver = load_solver(self.folder, request.scheduler)
         drawn: list[bytes | None] = []
         self.text.know(["", *(picture.asked.prompt for picture in pictures)])
         with Background() as background:  # a PNG of 512 x 512 takes as long as drawing it does on a GPU
             for number, batch in enumerate(padded_batches(range(len(pictures)), request.batch_size), start=1):
-                pixels, finite = self._pixels([pictures[i] for i in batch], solver, request)
+                pixels, finite = self._pixels([pictures[i] for i in batch], solver, request, kept)
                 background.hand_over(partial(_encode, pixels, finite, drawn))
                 progress(min(number * request.batch_size, len(pictures)), len(pictures), "drawn")
         return drawn[: len(pictures)]
 
     def _pixels(
-        self, pictures: Sequence[Picture], solver: Any, request: EvaluateRequest
+        self, pictures: Sequence[Picture], solver: Any, request: EvaluateRequest, kept: list[Floats] | None
     ) -> tuple[npt.NDArray[np.uint8], list[bool]]:
         """(B, H, W, 3) of one batch, and which of them came from finite numbers."""
         given = self._encoded([picture.asked.prompt for picture in pictures])
@@ -111,7 +119,10 @@ class Subject:
                 unconditional=nothing,
                 guidance_scale=request.guidance_scale,
                 num_inference_steps=request.num_inference_steps,
+                approximation=request.approximation,
             )
+        if kept is not None:
+            kept.append(latents.float().cpu().numpy())
         unit = decode_unit(self.vae, latents)
         return to_bytes(unit.nan_to_num()).numpy(), unit.isfinite().all(dim=(1, 2, 3)).tolist()
 

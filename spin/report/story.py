@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any, Final
 
+from spin.core.approximation import Approximation
 from spin.core.errors import ConfigError
 from spin.core.gate import AUTO, Evidence, best, judge
 from spin.report import figures
@@ -178,9 +179,16 @@ def _config(run: Run) -> str:
         )
     if "guidance_scale" in sampling:
         steps, guidance = sampling.get("num_inference_steps"), sampling["guidance_scale"]
-        facts.append(f"the opponent draws in {steps} steps at guidance {guidance:g}")
+        facts.append(f"the opponent draws in {steps} steps at guidance {guidance:g}{_left_out(sampling)}")
     lines = list(iteration_lines(run))
     return section("Config", bullets(facts), table(ITERATION_HEADER, lines) if lines else "")
+
+
+def _left_out(sampling: Mapping[str, Any]) -> str:
+    """What its sampling leaves out, in words; records may be older than these settings."""
+    interval = sampling.get("guidance_interval")
+    found = Approximation(None if interval is None else (interval[0], interval[1]), sampling.get("reuse_every", 1))
+    return f", approximated: {found}" if found.settings else ""
 
 
 def iteration_lines(run: Run) -> Iterator[list[str]]:

@@ -13,6 +13,7 @@ def shard_identity(request: SampleRequest, plan: Plan) -> dict[str, Any]:
     mirrored = {"store_mirrored": True} if request.store_mirrored else {}  # shards of runs without flips stay valid
     identity = {
         **mirrored,
+        **request.approximation.settings,  # nothing where sampling is exact, for the same reason
         "plan": plan.plan_hash,
         "opponent": request.opponent_digest,
         "guidance_scale": request.guidance_scale,

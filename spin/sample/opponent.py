@@ -93,6 +93,7 @@ class Opponent:
                 guidance_scale=request.guidance_scale,
                 num_inference_steps=request.num_inference_steps,
                 heard=hear if request.store_trajectory else None,
+                approximation=request.approximation,
             ).float()
         drawn = self._with_pictures(latents, request)
         if not request.store_trajectory:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from spin.core.approximation import EXACT, Approximation
 from spin.core.memory import Knob, halved
 from spin.core.safety import Safety
 
@@ -33,6 +34,7 @@ class SampleRequest:
     safety: Safety | None = None  # marks images; training leaves them out where it is to
     attention: str = "auto"  # kernel of the network's attention, execution.attention
     mix_classes: bool = False  # whether shards of one iteration may come from machines with other bits
+    approximation: Approximation = EXACT  # what sampling leaves out
 
     @property
     def memory_knobs(self) -> tuple[Knob, ...]:

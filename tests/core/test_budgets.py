@@ -97,3 +97,12 @@ def test_an_arm_with_fewer_rows_draws_fewer_images() -> None:
 
 def test_without_prepared_data_an_image_is_counted_for_each_reading() -> None:
     assert spent(config("iterations=2", "train.steps=100"), RATES, rows=None).sampled == 2 * 3200
+
+
+def test_calls_without_guidance_cost_one_pass() -> None:
+    asked = ("iterations=1", "train.steps=1000", "sampling.guidance_scale=3")
+    everywhere = spent(config(*asked), RATES, rows=10).time
+    middle = spent(config(*asked, "sampling.guidance_interval=[0.25,0.75]"), RATES, rows=10).time
+    assert everywhere - middle == 10 * 6 * 0.5  # 10 of 20 calls
+    reused = spent(config(*asked, "sampling.reuse_every=4"), RATES, rows=10).time
+    assert reused == everywhere  # what it saves is the model's, and not known here

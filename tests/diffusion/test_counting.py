@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from spin.core.approximation import Approximation
 from spin.core.counted import Drawing, Drawn, Learning, Passes, Trained
 from spin.diffusion.architectures.known import packaged_architecture
 from spin.diffusion.counting import (
@@ -109,6 +110,35 @@ def test_a_picture_costs_its_solvers_passes(
 ) -> None:
     found = count_drawing(sd15, replace(GUIDED, **changes), passes)  # type: ignore[arg-type]
     assert (found.denoised + found.vae).total / TERA == pytest.approx(tera, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("approximation", "left"),
+    [
+        (Approximation((0.25, 0.75)), 30 / 40),  # 10 of 20 calls are guided
+        # A call of the outermost blocks alone takes 0.38 of one; 7 of 20 calls are whole
+        (Approximation(reuse_every=3), (7 + 13 * 0.38) / 20),
+        # Whole are calls 0, 5, 10, 15, the middle two of them guided: 6 rows of 30, where exact sampling asks for 40
+        (Approximation((0.25, 0.75), 5), (6 + 24 * 0.38) / 40),
+    ],
+)
+def test_what_is_left_out_of_drawing_is_counted(
+    sd15: Skeleton, passes: Passes, approximation: Approximation, left: float
+) -> None:
+    exact = count_drawing(sd15, replace(GUIDED, decoded=False), passes)
+    found = count_drawing(sd15, replace(GUIDED, decoded=False, approximation=approximation), passes)
+    assert exact.saved.total == 0
+    assert found.denoised.total / exact.denoised.total == pytest.approx(left, rel=0.01)
+    assert (found.saved + found.denoised).total == pytest.approx(exact.denoised.total)
+
+
+def test_remembered_features_take_memory(small: Skeleton) -> None:
+    passes = count_passes(small)
+    plain, reusing = (
+        count_drawing(small, replace(GUIDED, decoded=False, approximation=found), passes).batch_bytes
+        for found in (Approximation(), Approximation(reuse_every=3))
+    )
+    assert reusing > plain
 
 
 def test_memory_grows_with_what_a_pass_reads(small: Skeleton) -> None:

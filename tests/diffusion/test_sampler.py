@@ -12,6 +12,7 @@ from torch import Tensor
 from spin.core.config_evaluation import Scheduler
 from spin.core.config_rules import REVERSE_SOLVERS
 from spin.core.counted import network_calls
+from spin.core.approximation import Approximation
 from spin.diffusion.checkpoint import load_schedule
 from spin.diffusion.conditioning import Conditioning
 from spin.diffusion.denoiser import Denoiser
@@ -87,6 +88,49 @@ def test_without_guidance_one_half_runs(
     ours(pipeline, world, initial_noise([1, 2], (16, 4, 4)), guidance_scale=guidance_scale, num_inference_steps=5)
     hook.remove()
     assert seen == [rows] * 5
+
+
+def test_outside_the_interval_the_conditional_half_runs_alone(pipeline: StableDiffusionPipeline, world: World) -> None:
+    seen: list[int] = []
+    hook = pipeline.unet.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    asked: dict[str, Any] = {"guidance_scale": 3.0, "num_inference_steps": 5}
+    noise = initial_noise([1, 2], (16, 4, 4))
+    ours(pipeline, world, noise, approximation=Approximation((0.2, 0.6)), **asked)
+    hook.remove()
+    assert seen == [2, 4, 4, 2, 2]  # calls are at 0.1, 0.3, 0.5, 0.7, 0.9
+
+
+def test_an_interval_from_end_to_end_is_exact_and_an_empty_one_is_no_guidance(
+    pipeline: StableDiffusionPipeline, world: World
+) -> None:
+    noise = initial_noise([1, 2], (16, 4, 4))
+
+    def drawn(guidance_scale: float, **more: Any) -> Tensor:
+        return ours(pipeline, world, noise, guidance_scale=guidance_scale, num_inference_steps=5, **more)
+
+    assert torch.equal(drawn(3.0, approximation=Approximation((0.0, 1.0))), drawn(3.0))
+    assert torch.equal(drawn(3.0, approximation=Approximation((0.0, 0.05))), drawn(1.0))
+    assert not torch.equal(drawn(3.0, approximation=Approximation((0.2, 0.6))), drawn(3.0))
+
+
+def test_states_on_the_way_are_those_that_the_approximated_solver_went_through(
+    pipeline: StableDiffusionPipeline, world: World
+) -> None:
+    """What a reverse trajectory stores: the first state is the noise, and each call has one, left out or not."""
+    noise, heard = initial_noise([1, 2], (16, 4, 4)), []
+    asked: dict[str, Any] = {"num_inference_steps": 6, "scheduler": "ddim"}
+
+    def hear(timestep: Tensor, state: Tensor) -> None:
+        heard.append((int(timestep), state.clone()))
+
+    last = ours(pipeline, world, noise, heard=hear, approximation=Approximation(reuse_every=2), **asked)
+    assert torch.equal(heard[0][1], noise)
+    assert len({timestep for timestep, _ in heard}) == 6
+    assert not any(torch.equal(state, last) for _, state in heard)
+    exact: list[Tensor] = []
+    ours(pipeline, world, noise, heard=lambda _, state: exact.append(state.clone()), **asked)
+    same = [torch.equal(one, other) for (_, one), other in zip(heard, exact, strict=True)]
+    assert same == [True, True, False, False, False, False]  # the first call is exact, the second reuses
 
 
 def test_a_solver_that_was_used_before_gives_the_same_again(pipeline: StableDiffusionPipeline, world: World) -> None:

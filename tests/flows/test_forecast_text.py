@@ -18,9 +18,10 @@ from flows.forecast_copy import Copy
 from flows.forecast_space import Need
 from flows.forecast_text import print_forecast, time_text
 from spin.core.config import load_config
+from spin.core.counted import Flops
 from spin.core.outline import Rows, Task
 from spin.diffusion.architectures.known import packaged_architecture
-from tests.flows.counted import COUNTS
+from tests.flows.counted import COUNTS, DRAWN
 
 README = Path(__file__).parents[2] / "README.md"
 WIDTH = 118
@@ -66,6 +67,16 @@ def test_tasks_stand_under_their_stage_with_what_they_wait_for(printed) -> None:
     assert "iteration-01 | plan | data prepare | 384 images" in lines
     assert "sample | iteration-01 plan | 384 images in 3 shards | 8.3 h | 66.7" in lines
     assert "total | 8.4 h | 66.7" in lines
+
+
+def test_what_sampling_leaves_out_is_named_with_what_it_saves(printed) -> None:
+    assert not any(line.startswith("approximated") for line in printed(FOUND))
+    config = load_config("miniature", overrides=["sampling.reuse_every=3"])
+    sampled = replace(DRAWN, saved=Flops(5.0, 5.0))  # and 40 are done
+    lines = squeezed(printed(replace(FOUND, config=config, counts=replace(COUNTS, sampled=sampled))))
+    assert (
+        "approximated | deep features of every 3rd call reused; saves 20% of the operations of the opponent's network"
+    ) in lines
 
 
 def test_disk_and_memory_are_told_with_what_is_free(printed) -> None:

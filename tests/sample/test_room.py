@@ -18,10 +18,11 @@ import torch
 from PIL import Image
 
 from spin.core import environment
+from spin.core.approximation import EXACT, Approximation
 from spin.core.errors import ArtifactError, ConfigError, SamplingError
 from spin.core.layout import StageFolder
 from spin.core.planning import read_plan
-from spin.core.requests import to_json
+from spin.core.requests import from_text, to_json
 from spin.core.schema import add_digests, read_table, read_tensors, write_table
 from spin.core.store import discard, read_manifest
 from spin.diffusion.checkpoint import load_vae
@@ -30,6 +31,7 @@ from spin.diffusion.sampler import encode_images
 from spin.sample import opponent as opponents
 from spin.sample import room
 from spin.sample.opponent import Opponent
+from spin.sample.request import SampleRequest
 from spin.sample.room import run
 from tests.kernels import FLASH, heard
 from tests.world import ROWS, World, copy_stage
@@ -414,3 +416,28 @@ def test_durations_of_shards_add_up_to_no_more_than_the_call(world: World, tmp_p
     assert all(made["seconds"] > 0 and made["device_seconds"] > 0 for made in found)
     assert sum(made["seconds"] for made in found) < result.seconds
     assert sum(made["device_seconds"] for made in found) < process_time() - before
+
+
+def test_what_sampling_leaves_out_is_in_the_manifest_and_a_shard_of_its_own(world: World, tmp_path: Path) -> None:
+    stage = world.stage(tmp_path)
+    exact = world.sample_request(stage, num_inference_steps=4, guidance_scale=2.0)
+    run(exact)
+    plain = read_manifest(stage.samples(0))
+    approximated = replace(exact, approximation=Approximation((0.25, 0.75), 2))
+    assert run(approximated).made == (0,)
+    found = read_manifest(stage.samples(0))
+    assert plain is not None
+    assert found is not None
+    assert set(found.identity) - set(plain.identity) == {"guidance_interval", "reuse_every"}
+    assert (found.identity["guidance_interval"], found.identity["reuse_every"]) == ([0.25, 0.75], 2)
+    assert found.content_digest != plain.content_digest
+    assert run(approximated).made == ()  # it stands
+    assert run(replace(approximated, check_images=4)).differing == 0  # drawn again it is the same
+    assert run(replace(exact, approximation=EXACT)).made == (0,)
+
+
+def test_a_request_with_approximations_comes_back_from_json(world: World, tmp_path: Path) -> None:
+    stage = world.stage(tmp_path)
+    asked = world.sample_request(stage, approximation=Approximation((0.25, 0.75), 2))
+    assert from_text(SampleRequest, to_json(asked), where="test") == asked
+    assert from_text(SampleRequest, to_json(world.sample_request(stage)), where="test").approximation == EXACT

@@ -23,17 +23,20 @@ def refuse_misfit(
     resolution: int | None,
     bucket_step: int | None,
     bucket_ratio: float,
+    reuse_every: int = 1,
 ) -> None:
     """ConfigError where the model cannot do what the config asks.
 
     Args:
-        trajectory, timestep_weight, resolution, bucket_ratio: as the config's keys of these names.
+        trajectory, timestep_weight, resolution, bucket_ratio, reuse_every: as the config's keys of these names.
         bucket_step: None where there are no buckets.
         solvers: by the key that names each.
     """
     side = picture_size(folder, resolution=resolution)
     if bucket_step is not None:
         _refuse_buckets(folder, Buckets(side, bucket_step, bucket_ratio))
+    if reuse_every > 1:
+        _refuse_reuse(folder)
     facts = facts_of(folder)
     if trajectory == "reverse" and facts.prediction != "epsilon":  # Eq. (C.5) compares two predictions of the noise
         raise ConfigError(
@@ -49,6 +52,17 @@ def refuse_misfit(
             raise ConfigError(
                 f"{name} cannot follow a flow", where=key, fix=f"set it to one of {', '.join(FLOW_SOLVERS)}"
             )
+
+
+def _refuse_reuse(folder: Path) -> None:
+    """Only a UNet has outer blocks that go on without the inner ones."""
+    family = family_of(folder)
+    fix = "set it to 1"
+    if family.denoiser_class != "UNet2DConditionModel":
+        problem = f"the model's {family.denoiser} is no UNet, it has no deep blocks to leave out"
+        raise ConfigError(problem, where="sampling.reuse_every", fix=fix)
+    if len(read_configs(folder)[family.denoiser]["up_block_types"]) == 1:
+        raise ConfigError("the model's unet has one level and no deeper one", where="sampling.reuse_every", fix=fix)
 
 
 def _refuse_buckets(folder: Path, buckets: Buckets) -> None:

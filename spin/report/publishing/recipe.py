@@ -67,7 +67,8 @@ def recipe_section(run: Run, config: Config, stage: Stage) -> str:
         facts.append(f"{game}, {train.link} link, {train.noise} noise, anchor {train.sft_weight:g}{lora}")
     if stage.plays and train.losers == "generated":
         how = f"{sampling.num_inference_steps} steps of {sampling.scheduler} at guidance {sampling.guidance_scale:g}"
-        facts.append(f"the opponent's images: {how}")
+        left_out = f"; approximated: {sampling.approximation}" if sampling.approximation.settings else ""
+        facts.append(f"the opponent's images: {how}{left_out}")
     versions = run.record["versions"]
     facts.append("versions: " + ", ".join(f"{name} {versions[name]}" for name in _SHOWN if name in versions))
     lines = list(iteration_lines(run)) if stage.plays else []

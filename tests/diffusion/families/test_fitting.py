@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from spin.core.errors import ConfigError
 from spin.diffusion.families.fitting import FLOW_SOLVERS, refuse_misfit
 from spin.diffusion.solvers import load_solver
+from tests.families import change
 
 
 def fit(folder: Path, **changes: Any) -> None:
@@ -47,6 +49,11 @@ def test_what_every_family_can_do_is_taken(folder_of: Callable[[str], Path], kin
             r"data\.bucket_ratio: 9\.0 gives sides of 9 patches, "
             r"the model has places for 8; set a lower one",
         ),
+        (
+            "sd3",
+            {"reuse_every": 2},
+            "sampling.reuse_every: the model's transformer is no UNet, it has no deep blocks to leave out; set it to 1",
+        ),
         ("sd3", {"solvers": {"evaluation.scheduler": "pndm"}}, "evaluation.scheduler: pndm cannot follow a flow"),
     ],
 )
@@ -55,6 +62,17 @@ def test_what_a_model_cannot_do_is_one_line(
 ) -> None:
     with pytest.raises(ConfigError, match=line):
         fit(folder_of(kind), **asked)
+
+
+@pytest.mark.parametrize("kind", ["sd-v", "sdxl"])
+def test_a_unet_has_deep_features_where_it_has_two_levels(
+    folder_of: Callable[[str], Path], tmp_path: Path, kind: str
+) -> None:
+    fit(folder_of(kind), reuse_every=3)
+    flat = shutil.copytree(folder_of(kind), tmp_path / "flat")
+    change(flat / "unet" / "config.json", up_block_types=["UpBlock2D"])
+    with pytest.raises(ConfigError, match=r"sampling\.reuse_every: the model's unet has one level and no deeper one"):
+        fit(flat, reuse_every=2)
 
 
 @pytest.mark.parametrize("name", FLOW_SOLVERS)
