@@ -50,7 +50,7 @@ def print_probe(config: Config, *, seconds: float, limit_bytes: int | None = Non
             f"not one of its {what} fits on {machine.name}",
             fix="set train.gradient_checkpointing=true, or train.lora_rank=16, or take a larger device",
         )
-    console.print(_verdict(found, share), highlight=False)
+    console.print(_verdict(found, share), highlight=False, soft_wrap=True)  # one line, also in a pipe
     return found
 
 

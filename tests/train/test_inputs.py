@@ -34,7 +34,18 @@ class _NoNumber(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
-        if name in {"_local_scalar_dense", "item", "nonzero", "masked_select", "is_nonzero", "equal", "unique_dim"}:
+        masked = name in {"index", "index_put", "index_put_"} and any(
+            isinstance(x, Tensor) and x.dtype == torch.bool for x in args[1]
+        )
+        if masked or name in {
+            "_local_scalar_dense",
+            "item",
+            "nonzero",
+            "masked_select",
+            "is_nonzero",
+            "equal",
+            "unique_dim",
+        }:
             raise AssertionError(f"the host waits for the device: {func}")
         return func(*args, **(kwargs or {}))
 
