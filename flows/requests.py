@@ -89,6 +89,13 @@ class Requests:
         """Whether a model's scores may come while the next one is made: a gate must see them before."""
         return self.overlaps and self.config.gate.mode == "off"
 
+    @property
+    def _place(self) -> dict[str, Any]:
+        """Where the networks run, and how."""
+        execution = self.config.execution
+        names = ("dtype", "attention", "threads")
+        return {"device": self.device, **{name: getattr(execution, name) for name in names}}
+
     def processes(self, batch_size: int) -> int:
         """Of a training: as the config says, or on as many GPUs of this process as can share a batch evenly."""
         if self.config.execution.train_processes or self.device == "cpu":
@@ -138,10 +145,7 @@ class Requests:
             loser_source=sampling.loser_source,
             store_images=sampling.store_images,
             compile=sampling.compile,
-            device=self.device,
-            dtype=execution.dtype,
-            attention=execution.attention,
-            threads=execution.threads,
+            **self._place,
             check_images=check_images,
             store_trajectory=self.config.train.trajectory == "reverse",
             store_mirrored=self.config.train.flip,
@@ -261,10 +265,7 @@ class Requests:
             max_bad_share=evaluation.max_bad_share,
             denoising_draws=evaluation.denoising_draws,
             safety=None if subject is None else generated_safety(self.config),
-            device=self.device,
-            dtype=execution.dtype,
-            attention=execution.attention,
-            threads=execution.threads,
+            **self._place,
         )
 
     def _train(
@@ -280,10 +281,7 @@ class Requests:
             draws=self.config.sampling.draws,
             run_seed=self.config.run.seed,
             settings=settings,
-            device=self.device,
-            dtype=self.config.execution.dtype,
-            attention=self.config.execution.attention,
-            threads=self.config.execution.threads,
+            **self._place,
             processes=self.processes(settings.batch_size),
             report_to=self.config.execution.report_to,
             sharding=self.config.execution.train_sharding,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from spin.core.config_sections import ExecutionConfig
+from spin.core.config_execution import ExecutionConfig
 from spin.core.errors import ConfigError
 from spin.core.progress import Progress, silent
 from spin.diffusion.attention import refuse_missing_kernel

@@ -290,11 +290,6 @@ def mirrored_path(latents: Path) -> Path:
     return latents.with_name(f"{latents.stem}-mirrored{latents.suffix}")
 
 
-def errors_path(folder: Path, digest: str) -> Path:
-    """The errors of one opponent in the cache, by a digest of all that they are made from."""
-    return folder / f"errors-{digest[:16]}.parquet"
-
-
 def iteration_name(number: int) -> str:
     return f"iteration-{number:02d}"
 

@@ -56,3 +56,8 @@ class PromptSetFolder:
     @property
     def quarantine(self) -> Path:
         return self.path / "quarantine.parquet"
+
+
+def errors_path(folder: Path, digest: str) -> Path:
+    """The errors of one opponent in the cache, by a digest of all that they are made from."""
+    return folder / f"errors-{digest[:16]}.parquet"

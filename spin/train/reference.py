@@ -18,7 +18,8 @@ from torch import Tensor
 
 from spin.core.environment import class_in
 from spin.core.errors import ConfigError
-from spin.core.layout import StageFolder, errors_path
+from spin.core.layout import StageFolder
+from spin.core.layout_beside import errors_path
 from spin.core.plan import Visit, identity_hash
 from spin.core.progress import Progress, silent
 from spin.core.schema import content_digest, read_batches, tensor_column, tensor_field, write_table

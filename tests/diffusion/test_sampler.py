@@ -9,10 +9,10 @@ import torch
 from diffusers import HeunDiscreteScheduler, StableDiffusionPipeline
 from torch import Tensor
 
+from spin.core.approximation import Approximation
 from spin.core.config_evaluation import Scheduler
 from spin.core.config_rules import REVERSE_SOLVERS
 from spin.core.counted import network_calls
-from spin.core.approximation import Approximation
 from spin.diffusion.checkpoint import load_schedule
 from spin.diffusion.conditioning import Conditioning
 from spin.diffusion.denoiser import Denoiser

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spin.core.config_sections import ExecutionConfig
+from spin.core.config_execution import ExecutionConfig
 from spin.core.errors import ConfigError, DataError
 from spin.prepare.request import PrepareRequest, PrepareResult
 from tasks.launching import card_memory, device_of, find_device, launch, open_room
