@@ -17,7 +17,7 @@ from benchmarks.profiles import Profile
 from spin.core.layout import RealCache, StageFolder
 from spin.core.planning import write_plan
 from spin.core.schema import read_table
-from spin.diffusion.checkpoint import model_digest
+from spin.diffusion.digest import model_digest
 from spin.diffusion.families.facts import picture_size
 from spin.diffusion.skeleton import Skeleton
 from spin.prepare.request import PrepareRequest

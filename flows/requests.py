@@ -92,9 +92,8 @@ class Requests:
     @property
     def _place(self) -> dict[str, Any]:
         """Where the networks run, and how."""
-        execution = self.config.execution
-        names = ("dtype", "attention", "threads")
-        return {"device": self.device, **{name: getattr(execution, name) for name in names}}
+        asked = {name: getattr(self.config.execution, name) for name in ("dtype", "attention", "threads")}
+        return {"device": self.device, **asked}
 
     def processes(self, batch_size: int) -> int:
         """Of a training: as the config says, or on as many GPUs of this process as can share a batch evenly."""
@@ -233,7 +232,7 @@ class Requests:
         finish: bool = False,
     ) -> EvaluateRequest:
         """Shards of an evaluation; all of them, then the numbers of the whole set, where none are named."""
-        evaluation, execution = self.config.evaluation, self.config.execution
+        evaluation = self.config.evaluation
         folder = evaluation.scorers_folder
         return EvaluateRequest(
             runs_root=self.root.path,
