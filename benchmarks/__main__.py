@@ -1,6 +1,6 @@
 """All benchmarks of a profile, one process after another; the page is built from what they leave.
 
-python -m benchmarks cpu        # about an hour and a half on two idle cores; --only sampling for one
+python -m benchmarks cpu        # about two hours on two idle cores; --only sampling for one
 python -m benchmarks gpu
 """
 
@@ -16,7 +16,7 @@ from benchmarks.command import MEASURED
 from benchmarks.measuring import read_measured
 from benchmarks.tables import short_table
 
-ORDER: Final = ("ceilings", "artifacts", "sampling", "training", "scoring", "orchestration")
+ORDER: Final = ("ceilings", "artifacts", "sampling", "training", "scoring", "orchestration", "scaling")
 
 
 def main() -> int:

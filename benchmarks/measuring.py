@@ -35,6 +35,7 @@ class Way:
     units: float = 1.0  # images, pairs, shards, bytes that one call makes
     flops: float = 0.0  # floating-point operations of one unit, counted
     dtype: str = "float32"  # of what takes most of its time
+    kind: str = ""  # ratios are told within one
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Timed:
     seconds: Sequence[float]
     first_seconds: float = 0.0  # of the call before the rounds: compiling, warming up
     dtype: str = "float32"
+    kind: str = ""
 
     @property
     def each(self) -> np.ndarray:
@@ -136,7 +138,7 @@ def interleave(ways: Sequence[Way], *, rounds: int, device: str = "cpu") -> tupl
             seconds[way.name].append(_seconds(way, device))
             told = f"round {number + 1} of {rounds}: {way.name} {seconds[way.name][-1] / way.units:.4g} s each"
             print(told, file=sys.stderr, flush=True)
-    timed = [Timed(w.name, w.units, w.flops, seconds[w.name], first[w.name], w.dtype) for w in ways]
+    timed = [Timed(w.name, w.units, w.flops, seconds[w.name], first[w.name], w.dtype, w.kind) for w in ways]
     return timed, load
 
 

@@ -44,6 +44,8 @@ def _row(measured: Measured, timed: Timed) -> list[str]:
 def _ratio(measured: Measured, slow: str, fast: str) -> str:
     if slow == fast:
         return "1"
+    if measured.of(slow).kind != measured.of(fast).kind:
+        return ""
     found = measured.ratio(slow, fast)
     return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]" + (" noisy" if measured.noisy else "")
 

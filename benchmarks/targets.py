@@ -44,6 +44,20 @@ def _fact(name: str) -> Callable[[Measured], float]:
     return lambda measured: float(measured.facts[name])
 
 
+def _rate(name: str) -> Callable[[Measured], float]:
+    return lambda measured: 1 / measured.of(name).median
+
+
+def _milliseconds(measured: Measured) -> float:
+    return 1000 * measured.of("executor local, a task that does nothing").median
+
+
+def _resume(measured: Measured) -> float:
+    """Of 200 shards: the floor is 2 s and 5 ms a shard, the target 1 s and 1 ms."""
+    timed = measured.of("resume")
+    return timed.median * timed.units
+
+
 TARGETS: Final = (
     Target("sampling over N1", "gpu", "sampling", _times("N1 bfloat16", "ours bfloat16"), 8, 12),
     Target("sampling over N2", "gpu", "sampling", _times("N2 bfloat16", "ours bfloat16"), 1.2, 1.5),
@@ -62,5 +76,25 @@ TARGETS: Final = (
     Target("whole shard over UNet alone", "cpu", "sampling", _times("UNet alone", "ours bfloat16"), 0.95, 0.98),
     Target("training over N3 in float32", "cpu", "training", _times("N3 float32", "ours bfloat16"), 1.7, 2.5),
     Target("a pair by an image of SFT", "cpu", "training", _fact("a pair by an image of SFT"), 2.8, 2.67, least=True),
+    Target("executor local, ms of a shard", "cpu", "orchestration", _milliseconds, 250, 100, least=True),
+    Target("resume of a finished iteration, s", "cpu", "orchestration", _resume, 3.0, 1.2, least=True),
+    Target(
+        "demo, share outside rooms", "cpu", "orchestration", _fact("demo, share outside rooms"), 0.03, 0.01,
+        least=True, share=True,
+    ),
+    Target(
+        "shards of 20 s, share outside them", "cpu", "scaling", _fact("share outside shard bodies, 1 worker"), 0.03,
+        0.01, least=True, share=True,
+    ),
+    Target("efficiency of 16 workers", "cpu", "scaling", _fact("efficiency, 16 workers"), 0.90, 0.95, share=True),
+    Target("latents written, MB/s", "cpu", "artifacts", _rate("write, ours"), 300, 600),
+    Target(
+        "latents written, over a list column", "cpu", "artifacts", _times("write, list column", "write, ours"), 8, 13
+    ),
+    Target("latents read by chance, MB/s", "cpu", "artifacts", _rate("read, ours, rows by chance"), 800, 2000),
+    Target(
+        "latents read by chance, over a list column", "cpu", "artifacts",
+        _times("read, list column", "read, ours, rows by chance"), 8, 13,
+    ),
     Target("judges over N4 in float32", "cpu", "scoring", _times("N4 float32", "ours bfloat16"), 2.5, 3.5),
 )  # fmt: skip

@@ -26,7 +26,6 @@ from spin.core.counted import Trained
 from spin.core.plan import Visit
 from spin.core.schema import read_table
 from spin.diffusion.counting import count_learning
-from spin.diffusion.noise import training_draws
 from spin.train.loop import Loop
 from spin.train.processes import Processes
 
@@ -110,11 +109,8 @@ def _checks(world: World, pairs: _Pairs, trainers: Mapping[str, DiffusionDpo]) -
         loop = _loop(world, f"check-{dtype}", dtype)
         step = loop.step_of
         visits = [Visit(row=row, visit=0, draw=0) for row in range(2)]
-        names = [step.pairs.sample_ids[visit.row] for visit in visits]
-        drawn = training_draws(
-            [(name, 0) for name in names], run_seed=0, stage="iteration-01", shape=step.pairs.shape_of(visits[0]),
-            timesteps=step.schedule.steps, caption_dropout=0.0, flip=False,
-        )  # fmt: skip
+        names = [step.reader.pairs.sample_ids[visit.row] for visit in visits]
+        drawn = step.reader.draw(visits, 0)
         measured = step.measure(visits)
         assert measured.generated is not None
         ours = torch.cat([measured.real, measured.generated]).detach().cpu()
