@@ -12,7 +12,10 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, PNDMScheduler, StableDiffusionPipeline
 from torch import Tensor
 
-_SOLVERS: Final[dict[str, Any]] = {"pndm": PNDMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
+_SOLVERS: Final[dict[str, tuple[Any, dict[str, Any]]]] = {
+    "pndm": (PNDMScheduler, {"skip_prk_steps": True}),  # as every published pipeline sets it
+    "dpmsolver++": (DPMSolverMultistepScheduler, {}),
+}
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Peer:
         cls, base: Path, *, solver: str, steps: int, guidance: float, dtype: str, device: str, compiled: bool
     ) -> Peer:
         pipeline = StableDiffusionPipeline.from_pretrained(base, dtype=getattr(torch, dtype)).to(device)
-        pipeline.scheduler = _SOLVERS[solver].from_config(pipeline.scheduler.config)
+        kind, settings = _SOLVERS[solver]
+        pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **settings)
         pipeline.set_progress_bar_config(disable=True)
         if compiled:
             pipeline.unet = torch.compile(pipeline.unet)
