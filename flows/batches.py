@@ -80,6 +80,7 @@ class ScoreBatch:
 
 
 Group = tuple[str, tuple[int, ...]]
+_UNTOLD_SIZE: Final = 8  # of a group, where nobody knows how many workers there will be
 
 
 def groups(shards: Sequence[int], size: int | None, workers: Callable[[], int] = lambda: 1) -> list[Group]:
@@ -88,13 +89,14 @@ def groups(shards: Sequence[int], size: int | None, workers: Callable[[], int] =
     Args:
         size: neighbours in a group; None for one group for each worker, which takes every n-th shard: so the first
             shards of a plan, which training reads first, are made first.
-        workers: asked only then. Where their number changes, a run that is called again may give out shards twice
+        workers: asked only then; where there is none yet, groups are small, for those to come. Where their number
+            changes, a run that is called again may give out shards twice
             that its last call's children still make: whoever comes later finds them made.
     """
-    count = workers() if size is None and shards else 1
+    count = workers() if size is None and shards else 0
     found: dict[str, list[int]] = {}
     for shard in shards:
-        name = f"{shard % count} of {count}" if size is None else str(shard // size)
+        name = f"{shard % count} of {count}" if count else str(shard // (size or _UNTOLD_SIZE))
         found.setdefault(name, []).append(shard)
     return [(name, tuple(group)) for name, group in found.items()]
 

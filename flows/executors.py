@@ -19,11 +19,10 @@ from flows.joining import Call, Child, Missing, Watched, begin, cancel, online_w
 from flows.requests import Model, Requests
 from flows.work import draw, learn, prepare_data, score
 from spin.core.environment import code_version
-from spin.core.errors import ArtifactError
 from spin.core.layout import StageFolder, manifest_path
 from spin.core.plan import Plan
 from spin.core.planning import read_plan
-from spin.core.store import discard, is_sound, is_whole, read_manifest, stands
+from spin.core.store import discard, is_sound, is_whole, stands
 from spin.evaluate.request import EvaluateRequest, EvaluateResult
 from spin.evaluate.shards import (
     evaluation_folder,
@@ -161,7 +160,7 @@ class Workers:
             meanwhile = replace(meanwhile, training=None)
         try:
             self._join(children, f"k={number}", meanwhile)
-        except ArtifactError:
+        except Exception:
             cancel([one for one in self.begun if one.child.deployment == TRAIN], "the shards that it waits for failed")
             raise
         return sum(len(plan.shard_range(shard)) for shard in missing)
@@ -188,8 +187,12 @@ class Workers:
         return EvaluateResult(evaluation_folder(request).path, made, scored, 0.0)
 
     def _training(self, request: TrainRequest, name: str) -> Child:
+        checkpoint = StageFolder(request.stage).checkpoint(request.settings.steps)
+
         def missing() -> tuple[str, ...]:
-            return () if _has_samples(request) and training_stands(request) else ("checkpoint",)
+            # The checkpoint first: thousands of shards are not to be looked at in each poll.
+            stands_by_now = is_whole(checkpoint) and _has_samples(request) and training_stands(request)
+            return () if stands_by_now else ("checkpoint",)
 
         work = f"{request.start_digest} {request.settings} {request.run_seed}"
         return self._child(TRAIN, work, missing, lambda: Call(f"train {name}", {"stage": request.stage.name}))
@@ -241,7 +244,7 @@ class Workers:
         """Submit what may go on meanwhile; a stage with a checkpoint is none of it: once its samples stand, it may."""
         if meanwhile.training is not None:
             request, name = meanwhile.training
-            if read_manifest(StageFolder(request.stage).checkpoint(request.settings.steps)) is None:
+            if not is_whole(StageFolder(request.stage).checkpoint(request.settings.steps)):
                 self.begun.extend(begin([self._training(request, name)], tags=self._tags(name), begun=self.begun))
         for asked, model in meanwhile.scoring:
             place = _place(self.requests.evaluate(asked, model))

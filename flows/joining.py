@@ -91,10 +91,12 @@ def begin(children: Iterable[Child], *, tags: Sequence[str], begun: Sequence[Wat
     found: list[Watched] = []
     try:
         for child in children:
-            if child.missing():
-                found.append(known.get((child.deployment, child.work)) or Watched(child))
-                if (child.deployment, child.work) not in known:
-                    _try_to_submit(found[-1], tags)
+            one = known.get((child.deployment, child.work))
+            if one is not None and (child.missing() or child.busy()):
+                found.append(one)
+            elif one is None and child.missing():
+                found.append(Watched(child))
+                _try_to_submit(found[-1], tags)
     except BaseException as error:
         if not isinstance(error, Exception):  # a cancel or Ctrl-C ends the children too
             cancel([*found, *begun])
@@ -128,15 +130,15 @@ def wait(watched: Sequence[Watched], *, max_attempts: int, tags: Sequence[str], 
 
 
 def online_workers(deployment: str) -> int:
-    """How many workers the pool of a deployment has that are online; 1 where nobody can tell."""
+    """How many workers the pool of a deployment has that are online; 0 also where nobody can tell."""
     try:
         with get_client(sync_client=True) as client:
             pool = client.read_deployment_by_name(deployment).work_pool_name
             found = client.read_workers_for_work_pool(pool) if pool else []
     except (httpx.HTTPError, OSError, ObjectNotFound) as error:
         logging.getLogger(__name__).warning("workers cannot be counted: %s", error)
-        return 1
-    return max(1, sum(worker.status == WorkerStatus.ONLINE for worker in found))
+        return 0
+    return sum(worker.status == WorkerStatus.ONLINE for worker in found)
 
 
 def _try_to_submit(one: Watched, tags: Sequence[str]) -> None:

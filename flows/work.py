@@ -80,7 +80,9 @@ def _not_in_the_way(request: TrainRequest, device: str) -> Iterator[None]:
         return
     with apart_from_sampling(device) as apart:
         if not apart:
-            get_run_logger().info("its GPUs are those of workers that sample: it starts when all images stand")
+            get_run_logger().info(
+                "its GPUs are in use, by workers that sample or another training: it starts when all images stand"
+            )
             standing.wait_for_all()
         yield
 

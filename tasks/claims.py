@@ -2,8 +2,9 @@
 
 A worker of the pool that samples claims its GPUs, each by a shared file lock, for as long as it lives. A training that
 overlaps with sampling asks for the same locks for itself: where it gets them nobody samples there, nor begins to while
-it trains; where it does not, it holds no GPU before all images stand. So no training that waits keeps one that its
-images need. Workers that were started otherwise claim nothing: `execution.overlap_minutes` ends what then waits.
+it trains; where it does not, it holds no GPU before all images stand. A worker that comes back meanwhile waits for the
+end of the training; if nobody else draws its images, `execution.overlap_minutes` ends that, as it ends waiting beside
+workers that were started otherwise and claim nothing.
 """
 
 from __future__ import annotations

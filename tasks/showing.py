@@ -56,6 +56,8 @@ class _Lines:
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
+        if not done and note:  # what is waited for
+            console.print(f"{self._label}: {note}", highlight=False)
         if now - self._told < _PLAIN_SECONDS or not done:
             return
         self._told = now

@@ -15,9 +15,15 @@ from pathlib import Path
 from typing import Final
 
 _CLASS: Final = (  # not who made it
-    "device", "dtype", "batch_size", "threads", "compiled", "attention", "torch", "diffusers", "processes", "weights",
+    "device", "dtype", "batch_size", "threads", "compiled", "attention", "layout", "fused", "torch", "diffusers",
+    "processes", "weights",
 )  # fmt: skip
-_BEFORE: Final = {"weights": "whole", "attention": "auto"}  # of manifests that do not tell
+_BEFORE: Final = {
+    "weights": "whole",
+    "attention": "auto",
+    "layout": "contiguous",
+    "fused": False,
+}  # of manifests that do not tell
 PACKAGES: Final = ("torch", "diffusers", "transformers", "accelerate", "prefect", "datasets", "pyarrow", "numpy")
 
 
@@ -91,6 +97,7 @@ def bit_class(
         "threads": threads,
         "compiled": compiled,
         "attention": attention,
+        "layout": "contiguous" if dtype == "float32" else "channels last",
         "torch": installed("torch"),
         "diffusers": installed("diffusers"),
         "host": socket.gethostname(),

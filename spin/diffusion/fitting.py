@@ -104,7 +104,7 @@ def _trained(
     _forget(device)
     _reset_peak(device)
     adapter = None if trained.lora_rank is None else Adapter(trained.lora_rank, 1.0, trained.lora_layers, seed=0)
-    layout = training_layout(trained.dtype)
+    layout = training_layout(trained.dtype, optimizer=optimizer)
     network = open_policy(base, device=device, recompute=trained.recompute, adapter=adapter, layout=layout)
     opponent: Any = network
     if trained.own_opponent:
@@ -113,11 +113,12 @@ def _trained(
         opponent = WithoutAdapter(network)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     kept = [weight.detach().clone() for weight in weights] if averaged else []
-    update, base_bytes = make_optimizer(weights, optimizer, lr=0.0), _now(device)
+    update, base_bytes = make_optimizer(weights, optimizer, lr=0.0), 0
     # All time steps of a pair are alive at once in a training; here they are so many more images of one.
     learn = training_pass(base, network, opponent, replace(trained, images=trained.images * trained.timesteps), device)
     seconds = 0.0
     for _ in range(_STEPS):
+        base_bytes = _now(device) + sum(weight.nbytes for weight in weights)  # as before a pass of a long step
         begun = _clock(device)
         learn()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -145,7 +146,10 @@ def _clock(device: str) -> float:
 
 
 def _now(device: str) -> int:
-    return torch.cuda.memory_reserved() if device != "cpu" else int(psutil.Process().memory_info().rss)
+    if device != "cpu":
+        return torch.cuda.memory_allocated()
+    _forget(device)
+    return int(psutil.Process().memory_info().rss)
 
 
 def _peak(device: str) -> int:

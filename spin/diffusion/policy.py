@@ -49,7 +49,7 @@ def laid_out(network: Any, layout: MemoryFormat) -> Any:
     return network.to(memory_format=layout)
 
 
-def training_layout(dtype: str, *, divided: bool = False) -> MemoryFormat:
+def training_layout(dtype: str, *, optimizer: str = "adamw", divided: bool = False) -> MemoryFormat:
     """How convolutions' weights lie in memory; their inputs follow.
 
     Channels last is what half precision's kernels are made for, on a GPU's tensor cores and a CPU's bfloat16 alike;
@@ -57,6 +57,8 @@ def training_layout(dtype: str, *, divided: bool = False) -> MemoryFormat:
 
     Args:
         dtype: of the autocast.
+        optimizer: adamw_8bit makes weights contiguous in every step.
         divided: whether processes divide the weights: FSDP2 takes contiguous ones alone.
     """
-    return torch.contiguous_format if divided or dtype == "float32" else torch.channels_last
+    contiguous = divided or dtype == "float32" or optimizer == "adamw_8bit"
+    return torch.contiguous_format if contiguous else torch.channels_last

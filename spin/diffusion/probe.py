@@ -113,7 +113,7 @@ def _drawing_seconds(base: Path, drawn: Drawn, *, device: str, threads: int) -> 
 def _learning_seconds(base: Path, trained: Trained, batch: int, *, optimizer: str, device: str, threads: int) -> float:
     """Of one image, or of one pair at one time step, in a step of `batch`; of a very long step the first passes."""
     adapter = None if trained.lora_rank is None else Adapter(trained.lora_rank, 1.0, trained.lora_layers, seed=0)
-    layout = training_layout(trained.dtype)
+    layout = training_layout(trained.dtype, optimizer=optimizer)
     network = open_policy(base, device=device, recompute=trained.recompute, adapter=adapter, layout=layout)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     update = make_optimizer(weights, optimizer, lr=0.0)

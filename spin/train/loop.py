@@ -65,8 +65,8 @@ class Loop:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self.arriving is not None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self.arriving is not None:
             self.arriving.standing.give_up()
         self._loader.close()
 

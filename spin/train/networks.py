@@ -131,7 +131,8 @@ def load_policy(request: TrainRequest, device: str) -> nn.Module:
 
 
 def _layout(request: TrainRequest) -> torch.memory_format:
-    return training_layout(request.dtype, divided=kept_weights(request) == "divided")
+    divided = kept_weights(request) == "divided"
+    return training_layout(request.dtype, optimizer=request.settings.optimizer, divided=divided)
 
 
 def _optimizer(trained: Sequence[nn.Parameter], settings: TrainingSettings, *, divided: bool) -> Optimizer:

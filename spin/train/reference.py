@@ -6,6 +6,7 @@ reads them gives the same bits. So it is not part of what trained weights are ma
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,12 +57,13 @@ def store_errors(request: TrainRequest, processes: Processes, *, progress: Progr
     path = errors_file(request)
     if processes.once(lambda: stands(path, identity)):
         return
-    table = _computed(request, processes, progress)
+    table, notes = _computed(request, processes, progress)
+    gc.collect()  # a compiled network is part of a cycle, and would stay beside those that are loaded now
 
     def keep() -> None:
         commit(
             path, lambda target: write_table(target, table), kind="opponent-errors", digest=content_digest,
-            identity=identity, environment=lambda: class_of(request),
+            identity=identity, environment=lambda: {**class_of(request), "notes": notes},
         )  # fmt: skip
 
     processes.once(keep)
@@ -110,8 +112,8 @@ def _refuse_misfits(request: TrainRequest) -> None:
         )  # fmt: skip
 
 
-def _computed(request: TrainRequest, processes: Processes, progress: Progress) -> pa.Table:
-    """Rows in the order in which the processes' shares are joined, step by step."""
+def _computed(request: TrainRequest, processes: Processes, progress: Progress) -> tuple[pa.Table, list[str]]:
+    """Rows in the order in which the processes' shares are joined, step by step; and what went wrong with compiling."""
     accelerator, opponent = load_opponent(request, processes)
     schedule = load_schedule(request.start, processes.device, law=request.settings.timestep_law)
     step = Step(
@@ -129,7 +131,7 @@ def _computed(request: TrainRequest, processes: Processes, progress: Progress) -
             progress(number, request.settings.steps, "errors of the opponent, stored")
     finally:
         loader.close()
-    return _table(visits, torch.cat(errors).numpy())
+    return _table(visits, torch.cat(errors).numpy()), list(getattr(opponent.network, "notes", ()))
 
 
 def _step(

@@ -113,9 +113,9 @@ def _check(request: TrainRequest, processes: Processes, progress: Progress) -> T
 
 
 def _followed(loop: Loop) -> Mapping[str, Any]:
-    """What trackers know a training by: where images are still being drawn, by what those are made from."""
+    """What trackers know a training by: where images may still be drawn, by what those are made from."""
     awaited = loop.request.awaited
-    if loop.arriving is None or awaited is None:
+    if awaited is None:
         return loop.identity
     return {**identity_before_samples(loop.request), "samples": awaited.identity}
 

@@ -43,9 +43,11 @@ class Standing:
     @property
     def complete(self) -> bool:
         """Whether every shard stands; one that was found is not looked for again."""
-        while self.found < self.plan.shards and self._stands(self.found):
-            self.found += 1
-        return self.found == self.plan.shards
+        found = self.found  # stored once: two threads look
+        while found < self.plan.shards and self._stands(found):
+            found += 1
+        self.found = found
+        return found == self.plan.shards
 
     def wait_for_all(self) -> None:
         """Return when every shard stands."""

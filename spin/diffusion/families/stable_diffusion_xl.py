@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from spin.diffusion.families.family import Configs, Family, Given, Shape
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 _SIZES: Final = 6  # original height and width, top and left of the crop, target height and width
@@ -50,12 +52,20 @@ class StableDiffusionXL(Family):
         where a real picture was cropped to fit, no number tells of it.
         """
         height, width = (self.pixels_per_latent * size for size in noisy.shape[-2:])
-        sizes = noisy.new_tensor([height, width, 0, 0, height, width]).expand(len(noisy), -1)
+        sizes = _whole_picture(height, width, noisy.dtype, noisy.device).expand(len(noisy), -1)
         added = {"text_embeds": given["pooled"], "time_ids": sizes}
         said: Tensor = network(
             noisy, time, encoder_hidden_states=given["embedding"], added_cond_kwargs=added, return_dict=False
         )[0]
         return said
+
+
+@lru_cache(maxsize=512)
+def _whole_picture(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(6,) numbers that say it is not cropped; made once for each size, because the device waits for it."""
+    import torch
+
+    return torch.tensor([height, width, 0, 0, height, width], dtype=dtype, device=device)
 
 
 FAMILY = StableDiffusionXL()
