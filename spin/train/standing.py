@@ -71,9 +71,13 @@ class Standing:
                     where=str(self.stage.path),
                     fix=f"see why sampling stopped, or spin-diffusion {sampling_again(self.stage, shard)}; run again",
                 )
-            if self.ended.wait(_LOOK_SECONDS):
+            if self.rest():
                 raise ArtifactError(f"shard {shard} is waited for no more", where=str(self.stage.path), fix="run again")
         self.seconds += time.monotonic() - start
+
+    def rest(self) -> bool:
+        """Between two looks; whether the waiting is over."""
+        return self.ended.wait(_LOOK_SECONDS)
 
     def give_up(self) -> None:
         """End the waiting of another thread: what it waits for is of no use any more."""

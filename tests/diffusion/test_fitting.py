@@ -43,9 +43,11 @@ def test_a_bound_of_memory_is_kept() -> None:
     free, _ = probe(most=1)
     (one,) = free.tried
     assert one.peak_bytes is not None
-    found, heard = probe(most=2**20, limit_bytes=one.peak_bytes + 2**25)
+    limit = one.peak_bytes + 2**25
+    found, heard = probe(most=2**20, limit_bytes=limit)
     assert 0 < found.largest < 2**12
-    assert max(one.peak_bytes or 0 for one in heard) <= one.peak_bytes + 2**25
+    # A CPU refuses nothing: the last size may take what its allocator keeps beside it.
+    assert max(one.peak_bytes or 0 for one in heard) <= 1.05 * limit
 
 
 def test_of_what_is_free_a_tenth_is_left() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from spin.core.errors import ArtifactError
 from spin.core.layout import RunsRoot
 from spin.core.store import discard, read_manifest
 from spin.train.request import Awaited
+from spin.train.standing import Standing
 from tests.flows.conftest import Played
 from tests.tasks.test_claims import ROOT, said, worker
 
@@ -40,14 +39,12 @@ def test_a_training_on_a_gpu_of_a_sampling_worker_waits_without_it(
     request = past.requests.train_iteration(2, past.prepared, past.round_of(2).start)
     request = replace(request, device="cuda", awaited=Awaited(dict(manifest.identity), 1.0))
     got: list[str] = []
-    really = time.sleep
 
-    def wait(seconds: float) -> None:
-        """Stands for the sleep between two looks: the worker takes the GPU, as its child flow run does."""
-        if got or threading.current_thread() is not threading.main_thread():  # Prefect's heartbeat sleeps too
-            really(min(seconds, 0.05))
-        else:
+    def rest(standing: Standing) -> bool:
+        """Between the first two looks the worker takes the GPU, as its child flow run does."""
+        if not got:
             got.append(subprocess.run([sys.executable, "-c", ASKS], capture_output=True, text=True, cwd=ROOT).stdout)
+        return standing.ended.wait(0.05)
 
     @flow(name="training")
     def order() -> None:
@@ -56,7 +53,7 @@ def test_a_training_on_a_gpu_of_a_sampling_worker_waits_without_it(
     sampling = worker("GPU-of-both")
     try:
         assert said(sampling) == "claimed"
-        monkeypatch.setattr("spin.train.standing.time.sleep", wait)
+        monkeypatch.setattr(Standing, "rest", rest)
         with pytest.raises(ArtifactError, match="shard 1 of 3 did not come"):
             order()
     finally:
