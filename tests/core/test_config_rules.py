@@ -156,7 +156,10 @@ def test_a_password_in_a_url_is_refused(path: str) -> None:
             ["train.trajectory=reverse", "sampling.scheduler=euler"],
             "euler steps between them; set sampling.scheduler to",
         ),
-        (["train.trajectory=reverse", "sampling.scheduler=dpmsolver++karras"], "one of dpmsolver++, unipc, deis, ddim"),
+        (
+            ["train.trajectory=reverse", "sampling.scheduler=dpmsolver++karras"],
+            r"one of dpmsolver\+\+, unipc, deis, ddim",
+        ),
         (["train.trajectory=reverse", "sampling.scheduler=edm"], "edm steps between them"),
         (["train.trajectory=reverse", "sampling.scheduler=unipc"], None),
         (["train.trajectory=reverse", "train.flip=true"], "set train.flip to false"),
