@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from queue import Queue
-from threading import Thread
+from queue import SimpleQueue
+from threading import Semaphore, Thread
 from types import TracebackType
-from typing import Final, Self
-
-_WAITING: Final = 1  # jobs beside the one at work: what they hold stays in memory
+from typing import Self
 
 
 class Background:
-    """Does one job after another; with the end of the block all that was handed over is done.
+    """Does one job after another, and holds one; with the end of the block all that was handed over is done.
 
     What a job raises is raised where the block is: at the next question, or at its end. Jobs behind it are not begun.
     Errors of the block itself wait until the jobs before them are done; one of a job goes before them, it is of
@@ -20,7 +18,9 @@ class Background:
     """
 
     def __init__(self) -> None:
-        self._jobs: Queue[Callable[[], None] | None] = Queue(maxsize=_WAITING)
+        # Nothing waits to put: else an interrupt could leave without the end's None, and the thread would never end.
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._free = Semaphore()  # released where the job is over, and what it held is free
         self._error: BaseException | None = None
         self._thread = Thread(target=self._work, name="background")
 
@@ -38,7 +38,9 @@ class Background:
             raise self._error
 
     def hand_over(self, job: Callable[[], None]) -> None:
-        """Have a job done; waits while one is at work and another one waits."""
+        """Have a job done; waits while another one is at work."""
+        self.refuse_failed()
+        self._free.acquire()
         self.refuse_failed()
         self._jobs.put(job)
 
@@ -55,3 +57,4 @@ class Background:
                 except BaseException as error:  # raised again in the caller's thread
                     self._error = error
             del job  # or what it holds would stay until the next one comes
+            self._free.release()

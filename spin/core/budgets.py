@@ -11,11 +11,12 @@ from typing import Final
 
 from spin.core.approximation import rows_asked
 from spin.core.config import Config
+from spin.core.counted import network_calls
 from spin.core.errors import ConfigError
 from spin.core.recipe import Rates
 
 _TOLERANCE: Final = 0.01  # of the budget; a step of the miniature is 0.1 to 0.3 %
-_SOLVER_STEPS: Final = 20  # to which the rate of a sampled image belongs
+_SOLVER_CALLS: Final = 20  # of the network, to which the rate of a sampled image belongs
 _MOST_STEPS: Final = 1 << 26
 _UNITS: Final = {"images": "training images", "time": "supervised images of device time"}
 
@@ -48,8 +49,9 @@ def spent(config: Config, rates: Rates, *, rows: int | None) -> Spent:
     time = images * (rates.lora_image if sft.lora_rank else 1.0)
     pair = (rates.lora_pair or rates.pair) if train.lora_rank else rates.pair
     # What reused features save is the model's and not known here: such an image counts as an exact one.
-    calls = sampling.approximation.calls(sampling.num_inference_steps, guided=sampling.guidance_scale > 1)
-    drawn = rows_asked(calls) / _SOLVER_STEPS
+    asked = network_calls(sampling.scheduler, sampling.num_inference_steps)
+    calls = sampling.approximation.calls(asked, guided=sampling.guidance_scale > 1)
+    drawn = rows_asked(calls) / _SOLVER_CALLS
     for number in range(1, config.iterations + 1):
         pairs = train.at(number).steps * train.batch_size
         wanted = sampled_images(config, pairs, rows)

@@ -12,10 +12,11 @@ from spin.core.config_setting import CHOSEN, Section, setting
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
-def _check_order(interval: tuple[float, float]) -> tuple[float, float]:
+def _check_order(interval: tuple[float, float]) -> tuple[float, float] | None:
+    """None for the whole way: that is exact, and the same run."""
     if interval[0] >= interval[1]:
         raise ValueError(f"expected [FROM, TO] with FROM below TO; got [{interval[0]:g}, {interval[1]:g}]")
-    return interval
+    return None if interval == (0, 1) else interval
 
 
 class ApproximatedSection(Section):

@@ -50,7 +50,7 @@ class EvaluationConfig(Section):
         16, "prompts that get several pictures for the diversity of single", source=CHOSEN, ge=0, le=FOREVER
     )
     diversity_images: int = setting(4, "pictures of each of them", source=CHOSEN, ge=2, le=1000)
-    scheduler: Scheduler = setting("dpmsolver++", "solver of the scored images", source=MEASURED)
+    scheduler: Scheduler = setting("dpmsolver++", "solver of scored images", source=MEASURED)
     prompts: int | None = setting(None, "number of prompts; null for all", source=CHOSEN, ge=1, le=FOREVER)
     guidance_scale: float = setting(3.0, "guidance of the scored images; 1 is none", source=MEASURED, ge=1, le=100)
     num_inference_steps: int = setting(20, "solver steps an image", source=MEASURED, ge=1, le=1000)

@@ -11,7 +11,7 @@ from spin.core.config_setting import CHOSEN, MANY, MEASURED, Section, setting
 
 
 class ExecutionConfig(Section):
-    """Where and how the work runs; dtype, threads, attention and train_sharding can change a result."""
+    """Where and how it runs; dtype and threads can change results, attention and train_sharding full last digits."""
 
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "auto takes CUDA where there is one", source=CHOSEN)
     dtype: Literal["float32", "bfloat16", "float16"] = setting(

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from spin.core.approximation import Approximation
 from spin.core.benchmarks import HELD_OUT, PUBLISHED
+from spin.core.counted import network_calls
 
 RESERVED_RUN_NAMES: Final = ("cache", "evaluations")  # folders beside the runs, in the runs root
 JUDGES: Final[Mapping[str, tuple[str, ...]]] = {  # those that see one picture at a time, by who made them
@@ -28,6 +30,7 @@ TRACKERS: Final[tuple[str, ...]] = get_args(Tracker)
 # and Karras' noise levels lie between steps, and the first two count in sigmas: x_0 + sigma eps.
 REVERSE_SOLVERS: Final = ("dpmsolver++", "unipc", "deis", "ddim")
 
+_MOST_SOLVER_STEPS: Final = 1000  # that the setting takes
 _OWN: Final = ("imagefolder", "parquet", "webdataset", "pickapic")
 _BRING_LOSERS: Final = {"miniature": "whose winners bring losers", "pickapic": "whose losers data.pairs asks for"}
 _FILE_OF_PROMPTS: Final = re.compile(r"[./=]|-[0-9a-f]{16}$")  # a path, a URL, NAME=PATH, or a set that stands
@@ -153,7 +156,7 @@ def broken_rules(tree: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
 
 
 def _broken_approximation_rules(sampling: object) -> list[tuple[tuple[str, ...], str]]:
-    """What is left out must be there."""
+    """What is left out must be there, and guidance in an interval is some."""
     if not isinstance(sampling, Mapping):
         return []
     broken: list[tuple[tuple[str, ...], str]] = []
@@ -161,10 +164,25 @@ def _broken_approximation_rules(sampling: object) -> list[tuple[tuple[str, ...],
     if sampling.get("guidance_interval") is not None and isinstance(scale, int | float) and scale <= 1:
         problem = "has no use with sampling.guidance_scale 1, which guides nowhere; set it to null, or raise the scale"
         broken.append((("sampling", "guidance_interval"), problem))
+    elif calls := _calls_without_guidance(sampling):
+        problem = f"holds none of the {calls} calls of the network, so that nothing is guided"
+        broken.append((("sampling", "guidance_interval"), f"{problem}; widen it, or set sampling.guidance_scale to 1"))
     if type(every) is int and every > 1 and sampling.get("compile") is True:
         problem = "leaves out blocks that sampling.compile has made one graph with the others; set one of them off"
         broken.append((("sampling", "reuse_every"), problem))
     return broken
+
+
+def _calls_without_guidance(sampling: Mapping[str, Any]) -> int:
+    """How often the network is asked where an interval lies between two calls; 0 where it does not."""
+    interval, steps = sampling.get("guidance_interval"), sampling.get("num_inference_steps")
+    if type(steps) is not int or not 0 < steps <= _MOST_SOLVER_STEPS or not isinstance(interval, list | tuple):
+        return 0
+    if len(interval) != 2 or not all(isinstance(end, int | float) for end in interval) or interval[0] >= interval[1]:
+        return 0
+    count = network_calls(str(sampling.get("scheduler")), steps)
+    calls = Approximation((interval[0], interval[1])).calls(count, guided=True)
+    return 0 if any(call.guided for call in calls) else count
 
 
 def _broken_sharding_rules(train: object, execution: object) -> list[tuple[tuple[str, ...], str]]:

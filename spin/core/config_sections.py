@@ -134,7 +134,7 @@ class SamplingConfig(ApproximatedSection):
     """How the opponent draws its images."""
 
     num_inference_steps: int = setting(20, "solver steps an image", source=f"{PAPER}, cost table", ge=1, le=1000)
-    scheduler: Scheduler = setting("dpmsolver++", "solver of the opponent's images", source=f"{PAPER}, cost table")
+    scheduler: Scheduler = setting("dpmsolver++", "the opponent's solver", source=f"{PAPER}, cost table")
     guidance_scale: float = setting(
         1.0, "guidance of the opponent's images; 1 is none", source=f"{MEASURED}: 3 breaks it", ge=1, le=100
     )

@@ -67,7 +67,7 @@ def explaining_shortage(knobs: Sequence[Knob], *, device: str) -> Iterator[None]
     try:
         yield
     except Exception as error:
-        if not any(map(is_shortage, _behind(error))):
+        if not comes_of_shortage(error):
             raise
         asked = f" with {knobs[0].key}={_word(knobs[0].value)}" if knobs else ""
         fix = advice(knobs) or "take a larger device, or a smaller model"
@@ -86,6 +86,11 @@ def is_shortage(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     told = isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
     return told or isinstance(error, MemoryError)
+
+
+def comes_of_shortage(error: BaseException) -> bool:
+    """Whether memory ran out, in an error or in one behind it."""
+    return any(map(is_shortage, _behind(error)))
 
 
 def _behind(error: BaseException | None) -> Iterator[BaseException]:

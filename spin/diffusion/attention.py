@@ -55,12 +55,17 @@ def attending(name: str, *, device: str, dtype: str) -> Iterator[None]:
         with sdpa_kernel(kernels[name]):
             yield
     except RuntimeError as error:
-        if not any(sign in str(error) for sign in _SIGNS):
+        if not is_missing_kernel(error):
             raise
         raise ConfigError(
             f"the {name} kernel cannot do this model's attention on this {device} device in {dtype}", where=_SETTING,
             fix="set it to auto",
         ) from error  # fmt: skip
+
+
+def is_missing_kernel(error: BaseException) -> bool:
+    """Whether an error says that attention has no kernel; also one of a compiler, which repeats what it met."""
+    return any(sign in str(error) for sign in _SIGNS)
 
 
 def _or(names: tuple[str, ...]) -> str:

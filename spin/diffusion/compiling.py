@@ -15,6 +15,8 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from spin.core.memory import comes_of_shortage
+from spin.diffusion.attention import is_missing_kernel
 from spin.diffusion.warm_cache import keep_warm
 
 log = logging.getLogger(__name__)
@@ -56,9 +58,10 @@ class CompiledNetwork:
     def recover(self, error: Exception) -> bool:
         """Compile once more, or run eager from now on; false where it does by now, and the error is another's.
 
+        So is memory that ran out, and a kernel of attention that is not there: eager lacks them as well.
         A backward pass is compiled when it is first run: whoever runs it calls this of what it raises.
         """
-        if self._attempts_left == 0:
+        if self._attempts_left == 0 or comes_of_shortage(error) or is_missing_kernel(error):
             return False
         self._recover(error)
         return True

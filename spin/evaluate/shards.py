@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spin.core.config_rules import JUDGES
+from spin.core.environment import code_version
 from spin.core.errors import ArtifactError
 from spin.core.layout import EvaluationFolder, RunsRoot
 from spin.core.plan import identity_hash
@@ -166,12 +167,15 @@ def _settings(request: EvaluateRequest) -> Identity:
         "diversity_images", "scheduler", "guidance_scale", "num_inference_steps", "seed", "batch_size", "shard_size",
         "judges", "hps_version", "hps_antialias", "scorer_dtype", "denoising_draws", "dtype",
     )  # fmt: skip
+    approximated = request.approximation.settings
     return {
         **{name: getattr(request, name) for name in names},
         "scorers": list(request.scorers),
         "versions": scorer_versions(request),
         "real": request.real is not None,
-        **request.approximation.settings,  # nothing where drawing is exact: evaluations that stand stay valid
+        # Nothing where drawing is exact: evaluations that stand stay valid. What an approximation leaves out is no
+        # solver's definition but this code's: pictures of other code are no answer.
+        **({**approximated, "code_version": code_version()} if approximated else {}),
     }
 
 

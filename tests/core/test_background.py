@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import signal
+import time
 import weakref
 from collections.abc import Callable
-from threading import Event, current_thread
+from threading import Event, current_thread, main_thread
 from typing import Any
 
 import pytest
@@ -33,37 +35,58 @@ def test_the_caller_goes_on_while_a_job_is_at_work() -> None:
     assert seen == [True]
 
 
-def test_one_job_waits_and_the_next_one_makes_the_caller_wait() -> None:
-    begun, free = Event(), Event()
+def test_a_job_at_work_makes_the_next_one_wait_with_the_caller() -> None:
+    free = Event()
     order: list[str] = []
 
     def first() -> None:
-        begun.set()
         free.wait(PATIENCE)
         order.append("first")
 
     with Background() as background:
-        background.hand_over(first)
-        assert begun.wait(PATIENCE)
-        background.hand_over(lambda: order.append("second"))  # waits, and nobody for it
-        assert background._jobs.full()
+        background.hand_over(first)  # nobody waits for it
+        order.append("went on")
         free.set()
-        background.hand_over(lambda: order.append("third"))
+        background.hand_over(lambda: None)
         order.append("handed over")
-    assert order.index("first") < order.index("handed over")
-    assert [name for name in order if name != "handed over"] == ["first", "second", "third"]
+    assert order == ["went on", "first", "handed over"]
 
 
-def fail() -> None:
-    raise OSError("disk")
-
-
-def play(*jobs: Callable[[], None], then: BaseException | None = None) -> None:
-    with Background() as background:
+def play(*jobs: Callable[[], None], then: BaseException | None = None, by: Background | None = None) -> None:
+    with by or Background() as background:
         for job in jobs:
             background.hand_over(job)
         if then is not None:
             raise then
+
+
+def interrupt() -> None:
+    signal.pthread_kill(main_thread().ident or 0, signal.SIGINT)
+
+
+def test_interrupts_while_the_caller_waits_leave_a_thread_that_ends() -> None:
+    free = Event()
+
+    def first() -> None:
+        time.sleep(0.1)  # by now the caller waits
+        interrupt()
+        until = time.monotonic() + PATIENCE
+        while background._jobs.empty() and time.monotonic() < until:  # until the block is at its end
+            time.sleep(0.001)
+        time.sleep(0.1)
+        interrupt()
+        free.wait(PATIENCE)
+
+    background = Background()
+    with pytest.raises(KeyboardInterrupt):
+        play(first, lambda: None, lambda: None, by=background)
+    free.set()
+    background._thread.join(5)
+    assert not background._thread.is_alive()
+
+
+def fail() -> None:
+    raise OSError("disk")
 
 
 def test_an_error_ends_the_block_and_no_later_job_is_begun() -> None:
@@ -75,9 +98,9 @@ def test_an_error_ends_the_block_and_no_later_job_is_begun() -> None:
 
 def ask_after_a_failure(ask: Callable[[Background], None]) -> None:
     with Background() as background:
-        background._jobs.put(fail)
-        for _ in range(2):
-            background._jobs.put(lambda: None)  # the second is put when the first is taken: the failing one is over
+        background.hand_over(fail)
+        assert background._free.acquire(timeout=PATIENCE)  # the failing one is over
+        background._free.release()
         ask(background)
         pytest.fail("went on")
 
@@ -113,6 +136,5 @@ def test_a_job_that_is_done_holds_nothing() -> None:
         background.hand_over(lambda kept=load: done.set())
         del load
         assert done.wait(PATIENCE)
-        background.hand_over(Event().set)
         background.hand_over(Event().set)
         assert seen() is None

@@ -40,6 +40,12 @@ def test_more_draws_guidance_and_solver_steps_cost_more() -> None:
     assert (drawn - plain, guided - plain, longer - plain) == (60, 60, 90)
 
 
+@pytest.mark.parametrize(("scheduler", "calls"), [("dpmsolver++", 20), ("edm", 39), ("pndm", 21)])
+def test_a_solver_costs_as_often_as_it_asks_the_network(scheduler: str, calls: int) -> None:
+    found = spent(config("iterations=1", "train.steps=1000", f"sampling.scheduler={scheduler}"), RATES, rows=10)
+    assert found.time == pytest.approx(1000 * 32 * 2 + 10 * 6 * calls / 20)
+
+
 def test_labelled_losers_are_not_sampled() -> None:
     assert spent(config("iterations=1", "train.losers=labelled", "train.steps=10"), RATES, rows=384).sampled == 0
 

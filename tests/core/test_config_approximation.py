@@ -7,6 +7,7 @@ import pytest
 from spin.core.approximation import EXACT, Approximation
 from spin.core.config import load_config
 from spin.core.config_explain import explain
+from spin.core.config_identity import config_hash
 from spin.core.errors import ConfigError
 
 
@@ -23,6 +24,15 @@ def test_what_is_set_is_what_the_rooms_are_told() -> None:
     assert found == Approximation((0, 0.8), 3)
 
 
+def test_the_whole_way_is_exact_and_the_same_run() -> None:
+    found, exact = (
+        load_config("miniature", overrides=["sampling.guidance_scale=2", f"sampling.guidance_interval={interval}"])
+        for interval in ("[0, 1]", "null")
+    )
+    assert found.sampling.approximation == EXACT
+    assert config_hash(found) == config_hash(exact)
+
+
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
@@ -32,6 +42,8 @@ def test_what_is_set_is_what_the_rooms_are_told() -> None:
         (("guidance_interval=[-0.1,1]",), "must be at least 0, got -0.1"),
         (("guidance_interval=0.3",), "expected a list, got 0.3"),
         (("guidance_interval=[0.3]",), r"guidance_interval\[1\]: "),
+        (("guidance_interval=[0,0.02]",), r"sampling\.guidance_interval.*holds none of the 20 calls of the network"),
+        (("guidance_interval=[0.51,0.52]", "scheduler=edm", "num_inference_steps=10"), "none of the 19 calls"),
         (("reuse_every=0",), "must be at least 1, got 0"),
         (("guidance_scale=1", "guidance_interval=[0.2,0.8]"), "has no use with sampling.guidance_scale 1"),
         (("reuse_every=2", "compile=true"), "blocks that sampling.compile has made one graph with the others"),

@@ -87,6 +87,36 @@ def test_an_error_of_the_network_itself_is_not_hidden(cache: Path, compiler: lis
         compiled(torch.ones(1, 3))
 
 
+def wrapped(error: Exception) -> Exception:
+    """As a compiler raises it."""
+    found = RuntimeError("the compiler failed")
+    found.__cause__ = error
+    return found
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), wrapped(MemoryError()),
+        RuntimeError("backend='inductor' raised:\nRuntimeError: No available kernel. Aborting execution."),
+    ],
+)  # fmt: skip
+def test_what_eager_lacks_as_well_is_no_failed_compile(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    asked: list[int] = []
+
+    def call(*_: Any) -> Any:
+        asked.append(1)
+        raise error
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: call)
+    compiled = CompiledNetwork(nn.Linear(2, 2), enabled=True)
+    with pytest.raises(RuntimeError) as caught:
+        compiled(torch.ones(1, 2))
+    assert (caught.value, asked, compiled.notes) == (error, [1], ())
+
+
 def test_only_empty_files_of_a_compile_are_cleared(cache: Path) -> None:
     planted = plant_empty_library(cache)
     whole, other = cache / "whole.so", cache / "lock"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import subprocess
 import sys
@@ -8,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from spin.core.environment import cpu_model, installed
 from spin.diffusion.warm_cache import FOLDER
 
 TAKE = """
 import os, sys
 from spin.diffusion.warm_cache import keep_warm
 assert keep_warm() == keep_warm()
-print(os.environ.get("TORCHINDUCTOR_CACHE_DIR"), flush=True)
+print(os.environ.get("TORCHINDUCTOR_CACHE_DIR"), os.environ.get("TRITON_CACHE_DIR"), flush=True)
 sys.stdin.read()
 """
 
@@ -31,24 +34,54 @@ class Process:
 
     def __enter__(self) -> Path:
         assert self._process.stdout is not None
-        return Path(self._process.stdout.readline().strip())
+        folder, self.triton = map(Path, self._process.stdout.readline().split())
+        return folder
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate()
 
 
+def machine(cache: Path) -> Path:
+    return cache / "spin-diffusion" / "compiled" / hashlib.sha256(cpu_model().encode()).hexdigest()[:12]
+
+
 def test_living_processes_have_a_folder_each_and_the_next_one_has_a_dead_ones(tmp_path: Path) -> None:
-    folders = tmp_path / "spin-diffusion" / "compiled"
+    folders = machine(tmp_path) / installed("torch")
     with ExitStack() as living:
         with Process(tmp_path) as first:
             second = living.enter_context(Process(tmp_path))
             # started by the first, with its environment
-            third = living.enter_context(Process(tmp_path, **{FOLDER: str(first)}))
+            child = Process(tmp_path, **{FOLDER: str(first), "TRITON_CACHE_DIR": str(first / "triton")})
+            third = living.enter_context(child)
+            assert child.triton == third / "triton"
         assert [first, second, third] == [folders / "0", folders / "1", folders / "2"]
         (first / "graph").write_text("compiled")
         assert living.enter_context(Process(tmp_path)) == first
         assert (first / "graph").read_text() == "compiled"
+
+
+def test_a_folder_of_tritons_that_is_named_stays(tmp_path: Path) -> None:
+    process = Process(tmp_path, TRITON_CACHE_DIR=str(tmp_path / "mine"))
+    with process as found:
+        assert (found.name, process.triton) == ("0", tmp_path / "mine")
+
+
+def test_what_other_versions_of_torch_compiled_is_dropped_unless_somebody_has_it(tmp_path: Path) -> None:
+    other = machine(tmp_path) / "1.0"
+    elsewhere = tmp_path / "spin-diffusion" / "compiled" / "another processor" / "1.0" / "0"
+    for folder in (other / "0", other / "1", elsewhere):
+        folder.mkdir(parents=True)
+        folder.with_suffix(".lock").touch()
+    with (other / "1.lock").open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with Process(tmp_path):
+            assert [folder.exists() for folder in (other / "0", other / "1", elsewhere)] == [False, True, True]
+
+
+def test_where_there_is_no_home_torch_keeps_its_own() -> None:
+    with Process(Path(), XDG_CACHE_HOME="", HOME="~") as found:
+        assert found == Path("None")
 
 
 @pytest.mark.parametrize("cache", ["", "file"])

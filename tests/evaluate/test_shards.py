@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from spin.core.approximation import Approximation
 from spin.core.errors import ArtifactError, DataError
 from spin.core.layout import EvaluationFolder, manifest_path
 from spin.core.requests import from_json, to_json
@@ -202,6 +203,15 @@ def test_planning_needs_no_torch(copy: Copy, tmp_path: Path) -> None:
 )  # fmt: skip
 def test_whatever_changes_a_number_or_a_file_changes_the_folder(ask: Ask, change: dict[str, Any]) -> None:
     assert evaluation_folder(ask(**change)).path != evaluation_folder(ask()).path
+
+
+def test_approximated_pictures_are_of_the_code_that_drew_them(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = ask(), ask(approximation=Approximation(reuse_every=2))
+    before = [evaluation_folder(request).path for request in requests]
+    monkeypatch.setattr(shards, "code_version", lambda: "other")
+    after = [evaluation_folder(request).path for request in requests]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False]
+    assert before[0] != before[1]
 
 
 def test_where_a_run_stands_and_how_it_is_computed_changes_nothing(ask: Ask, tmp_path: Path) -> None:
