@@ -43,7 +43,7 @@ class DrawnSo(Requests):
     ) -> EvaluateRequest:
         request, sampling = super().evaluate(asked, subject, shards, finish=finish), self.config.sampling
         return replace(
-            request, protocol="single", diversity_prompts=0, denoising_draws=1, safety=None, store_latents=True,
+            request, protocol="single", diversity_prompts=0, denoising_draws=0, safety=None, store_latents=True,
             scorers=tuple(name for name in request.scorers if name not in (*SET_METRICS, DIVERSITY)),
             scheduler=sampling.scheduler, guidance_scale=sampling.guidance_scale, num_inference_steps=self.steps,
             approximation=self.approximation,

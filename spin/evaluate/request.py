@@ -43,7 +43,7 @@ class EvaluateRequest:
     hps_antialias: bool
     scorer_dtype: str
     max_bad_share: float  # of pictures that cannot be judged
-    denoising_draws: int
+    denoising_draws: int  # of a real image; 0: its denoising error is not asked
     device: str
     dtype: str
     threads: int

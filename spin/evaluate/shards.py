@@ -61,7 +61,7 @@ def picture_count(request: EvaluateRequest, shards: Sequence[int]) -> int:
 
 def is_measured(request: EvaluateRequest) -> bool:
     """Whether a model's held-out denoising error is part of the evaluation."""
-    return request.subject is not None and request.real is not None
+    return request.subject is not None and request.real is not None and request.denoising_draws > 0
 
 
 def is_looked_at(request: EvaluateRequest) -> bool:
@@ -143,7 +143,7 @@ def artifacts_of(folder: EvaluationFolder) -> Iterator[Path]:
         yield folder.set_metrics
         return
     settings = manifest.identity["settings"]
-    measured = settings["real"] and not manifest.identity["subject"].startswith("data-")
+    measured = settings["real"] and settings["denoising_draws"] and not manifest.identity["subject"].startswith("data-")
     yield from folder.artifacts(len(manifest.identity["images"]), measured=measured)
     for some in (folder.safety(0), folder.latents(0)):  # of those who asked for them
         yield from sorted(some.parent.glob("*.parquet"))

@@ -14,6 +14,7 @@ from spin.core.errors import ConfigError
 from spin.core.layout import EvaluationFolder
 from spin.core.schema import read_table, read_tensors
 from spin.core.store import is_intact, read_manifest
+from spin.evaluate.shards import artifacts_of
 from tests.flows.command_line import Answer, type_in
 
 SETTINGS = (
@@ -80,6 +81,13 @@ def test_latents_are_kept_of_every_picture(asked: Asked) -> None:
         assert [read_tensors(read_table(folder.latents(shard)), "latent").shape for shard in (0, 1)] == [
             (4, 16, 4, 4), (2, 16, 4, 4),
         ]  # fmt: skip
+
+
+def test_errors_that_no_answer_reads_are_not_measured(asked: Asked) -> None:
+    assert not list((asked.folder / "runs").rglob("denoising"))
+    whole = {path for folder in drawn(asked).values() for path in artifacts_of(folder)}
+    assert len(whole) == 3 * (4 * 2 + 1)  # images, latents, quarantine and scores of two shards, and the set's numbers
+    assert all(path.exists() for path in whole)
 
 
 def test_the_numbers_stand_in_the_runs_root(asked: Asked) -> None:
