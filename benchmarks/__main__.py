@@ -28,9 +28,16 @@ def main() -> int:
     names = [name for name in ORDER if name in (asked.only or ORDER)]
     failed = [name for name in names if not _run(name, asked.profile, asked.keep)]
     files = [asked.keep / asked.profile / f"{name}.json" for name in names if name not in failed]
-    print("\n".join(short_table([read_measured(file) for file in files])))
+    found = [read_measured(file) for file in files]
+    print("\n".join(short_table(found)))
+    for measured in found:
+        if not measured.counts:
+            failed.append(measured.benchmark)
     for name in failed:
-        print(f"{name} failed: python -m benchmarks.{name} {asked.profile}", file=sys.stderr)
+        print(
+            f"{name} failed, or gave other outputs than its baseline: python -m benchmarks.{name} {asked.profile}",
+            file=sys.stderr,
+        )
     return 1 if failed else 0
 
 

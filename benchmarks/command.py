@@ -32,6 +32,7 @@ def measure(benchmark: Callable[[Profile, Path], Measured], told: str | None) ->
         profile = replace(profile, rounds=asked.rounds)
     _take_cores(profile)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as temporary:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(temporary) / "inductor")  # every compile is a cold one
         found = benchmark(profile, asked.folder or Path(temporary))
     found = replace(found, command=f"python -m benchmarks.{found.benchmark} {profile.name}")
     write_measured(asked.keep / profile.name / f"{found.benchmark}.json", found)

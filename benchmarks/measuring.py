@@ -36,6 +36,7 @@ class Way:
     flops: float = 0.0  # floating-point operations of one unit, counted
     dtype: str = "float32"  # of what takes most of its time
     kind: str = ""  # ratios are told within one
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Timed:
     first_seconds: float = 0.0  # of the call before the rounds: compiling, warming up
     dtype: str = "float32"
     kind: str = ""
+    compiled: bool = False
 
     @property
     def each(self) -> np.ndarray:
@@ -105,6 +107,11 @@ class Measured:
         return next(timed for timed in self.timed if timed.name == name)
 
     @property
+    def counts(self) -> bool:
+        """Whether all outputs are those of what they are measured against: else no speed does."""
+        return all(check.holds for check in self.checks)
+
+    @property
     def noisy(self) -> bool:
         """Whether other work took the cores meanwhile."""
         return max(self.load, default=0.0) > _BUSY * float(self.machine.get("cores", 1))
@@ -128,7 +135,10 @@ def ratio(slow: np.ndarray, fast: np.ndarray, *, seed: int = 0) -> Estimate:
 
 
 def interleave(ways: Sequence[Way], *, rounds: int, device: str = "cpu") -> tuple[list[Timed], list[float]]:
-    """Every way once to warm up, then all of them in turn, round after round; and the load before each round."""
+    """Every way once to warm up, then all of them in turn, round after round; and the load before each round.
+
+    What the warm-up takes more than a round is compiling, where a way compiles.
+    """
     first = {way.name: _seconds(way, device) for way in ways}
     seconds: dict[str, list[float]] = {way.name: [] for way in ways}
     load: list[float] = []
@@ -138,7 +148,7 @@ def interleave(ways: Sequence[Way], *, rounds: int, device: str = "cpu") -> tupl
             seconds[way.name].append(_seconds(way, device))
             told = f"round {number + 1} of {rounds}: {way.name} {seconds[way.name][-1] / way.units:.4g} s each"
             print(told, file=sys.stderr, flush=True)
-    timed = [Timed(w.name, w.units, w.flops, seconds[w.name], first[w.name], w.dtype, w.kind) for w in ways]
+    timed = [Timed(w.name, w.units, w.flops, seconds[w.name], first[w.name], w.dtype, w.kind, w.compiled) for w in ways]
     return timed, load
 
 

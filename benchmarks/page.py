@@ -42,8 +42,7 @@ def _chapter(profile: str, found: Mapping[str, Measured]) -> Iterator[str]:
     yield f"## {_NAMES[profile]}: `python -m benchmarks {profile}`"
     yield ""
     if not found:
-        yield "Not measured yet: no GPU was at hand. The command is the same, the model is of Stable Diffusion 1.5's"
-        yield "shapes with random weights."
+        yield "Not measured yet."
         yield ""
         return
     yield from _goals(profile, found)
@@ -58,7 +57,10 @@ def _goals(profile: str, found: Mapping[str, Measured]) -> Iterator[str]:
         if goal.profile != profile or goal.benchmark not in found:
             continue
         value = goal.value(found[goal.benchmark])
-        rows.append([goal.what, goal.told(value), goal.told(goal.floor), goal.told(goal.target), goal.verdict(value)])
+        measured = found[goal.benchmark]
+        verdict = goal.verdict(value) if measured.counts else "does not count"
+        verdict += ", noisy" * measured.noisy
+        rows.append([goal.what, goal.told(value), goal.told(goal.floor), goal.told(goal.target), verdict])
     yield from (*markdown(["number", "measured", "floor", "target", "reached"], rows), "")
 
 

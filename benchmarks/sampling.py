@@ -34,7 +34,7 @@ from spin.sample.room import run as sample
 _STEPS: Final = {"pndm": 50, "dpmsolver++": 20}
 _CALLS: Final = {"pndm": 51, "dpmsolver++": 20}  # PNDM asks once more than it has steps
 _ALLOWED: Final = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}  # distance by the latents' own size, RMS
-_COMPARED: Final = 2  # images
+_COMPARED: Final = 2  # images, where nothing is compiled: no kernel then goes by the batch
 
 
 def sampling(profile: Profile, folder: Path) -> Measured:
@@ -68,10 +68,8 @@ def _peer(world: World, name: str, solver: str, dtype: str, *, batch: int) -> Wa
     prompts, noise = _asked(world, images=batch)
     peer = _load_peer(world, solver, dtype, compiled=batch > 1 and world.profile.compile_peers)
     folder = world.folder / "pngs"
-    return Way(
-        name, lambda: peer.draw(prompts, noise, folder), batch,
-        flops=_flops(world, solver, decoded=True), dtype=dtype,
-    )  # fmt: skip
+    flops, compiled = _flops(world, solver, decoded=True), batch > 1 and world.profile.compile_peers
+    return Way(name, lambda: peer.draw(prompts, noise, folder), batch, flops, dtype, compiled=compiled)
 
 
 def _shard(world: World) -> Way:
@@ -80,8 +78,9 @@ def _shard(world: World) -> Way:
 
     def make() -> None:
         stage = world.stage(f"ours-{next(numbers)}", images=profile.shard)
-        made = sample(world.sample_request(stage)).images
-        assert made == profile.shard, made
+        made = sample(world.sample_request(stage))
+        if made.images != profile.shard or made.notes:
+            raise RuntimeError(f"{made.images} images of {profile.shard}; {made.notes}")
         shutil.rmtree(stage.path)
 
     return Way(
@@ -111,15 +110,17 @@ def _network_alone(world: World) -> Way:
 
 
 def _checks(world: World) -> Iterator[Check]:
-    """The same noise and prompts through the pipeline and through the room."""
-    prompts, noise = _asked(world, images=_COMPARED)
-    small = replace(world, profile=replace(world.profile, batch=_COMPARED))
-    for dtype in world.profile.dtypes:
+    """The same noise and prompts through the pipeline and through the room, each as it is timed; and in float32."""
+    profile, images = world.profile, world.profile.batch if world.profile.compile else _COMPARED
+    prompts, noise = _asked(world, images=images)
+    small = replace(world, profile=replace(profile, batch=images))
+    for dtype in dict.fromkeys(["float32", *profile.dtypes]):
         for solver, steps in _STEPS.items():
-            theirs = _load_peer(world, solver, dtype, compiled=False).latents(prompts, noise)
-            stage = small.stage(f"check-{solver}-{dtype}", images=_COMPARED)
-            asked = small.sample_request(stage, scheduler=solver, num_inference_steps=steps, dtype=dtype, compile=False)
-            sample(asked)
+            compiled = profile.compile and dtype == profile.dtypes[-1]
+            theirs = _load_peer(world, solver, dtype, compiled=compiled).latents(prompts, noise)
+            stage = small.stage(f"check-{solver}-{dtype}", images=images)
+            changes = {"scheduler": solver, "num_inference_steps": steps, "dtype": dtype, "compile": compiled}
+            sample(small.sample_request(stage, **changes))
             ours = torch.from_numpy(read_tensors(read_table(stage.samples(0)), "latent"))
             apart = float((ours - theirs).square().mean().sqrt() / theirs.square().mean().sqrt())
             yield Check(f"latents of {solver} {steps}, {dtype}: ours from the pipeline's, RMS", apart, _ALLOWED[dtype])

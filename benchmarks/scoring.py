@@ -57,7 +57,7 @@ _BERT: Final = {
 _HEAD: Final = ((768, 1024), (1024, 128), (128, 64), (64, 16), (16, 1))
 _HEAD_LAYERS: Final = (0, 2, 4, 6, 7)
 _VOCABULARY: Final = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "fox"])}
-_PROMPTS: Final = ("a red fox in the snow", "a castle on a hill at dawn, oil painting")
+_PROMPT: Final = "a red fox in the snow, oil painting number {}"
 _OF_A_PROMPT: Final = 5
 _FLOPS: Final = 1.02e12  # of the four towers for one picture, and a fifth of a prompt: 0.97 to 1.06
 _ALLOWED: Final = {"PickScore": 1e-5, "HPSv2": 1e-6, "ImageReward": 1e-5, "Aesthetic": 1e-5}
@@ -116,7 +116,7 @@ def together(panel: Panel, pictures: Sequence[bytes], prompts: Sequence[str]) ->
 
 def scoring(profile: Profile, _folder: Path) -> Measured:
     device, images = profile.device, profile.judged
-    shown, prompts = pictures(images, 512, seed=0), [_PROMPTS[i // _OF_A_PROMPT % len(_PROMPTS)] for i in range(images)]
+    shown, prompts = pictures(images, 512, seed=0), [_PROMPT.format(i // _OF_A_PROMPT) for i in range(images)]
     scores: dict[str, np.ndarray] = {}
 
     def way(name: str, dtype: str, judge: Callable[[], np.ndarray]) -> Way:

@@ -12,7 +12,7 @@ def table(measured: Measured) -> list[str]:
     head = [f"{measured.benchmark}, {measured.profile}", f"s a {measured.unit}, median (p10 to p90)"]
     head += [f"{measured.unit}s a second", *(f"times {name}" for name in measured.against), "TFLOP/s", "of matmul"]
     rows = [_row(measured, timed) for timed in measured.timed if not timed.is_ceiling or not measured.against]
-    return [*markdown(head, rows), "", *_footnotes(measured)]
+    return [*markdown(head, rows), "", *compile_table(measured), *_footnotes(measured)]
 
 
 def short_table(found: Sequence[Measured]) -> list[str]:
@@ -31,6 +31,16 @@ def short_table(found: Sequence[Measured]) -> list[str]:
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [head, ["---"] * len(head), *rows]
     return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def compile_table(measured: Measured) -> list[str]:
+    """What compiling takes: the first call of a process with an empty cache, over a later one."""
+    rows = []
+    for timed in measured.timed:
+        seconds = timed.first_seconds - timed.median * timed.units
+        if timed.compiled and seconds > 0:
+            rows.append([timed.name, number(seconds)])
+    return [*markdown(["compiled", "s of the first call over a later one"], rows), ""] if rows else []
 
 
 def _row(measured: Measured, timed: Timed) -> list[str]:
