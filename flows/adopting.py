@@ -11,7 +11,7 @@ from spin.core.environment import bit_class, code_version
 from spin.core.layout import StageFolder
 from spin.core.planning import read_plan
 from spin.train.batches import solve_batch
-from spin.train.identity import kept_weights, training_artifacts, training_identity
+from spin.train.identity import steps_class, training_artifacts, training_identity
 from spin.train.request import TrainRequest
 from tasks.launching import card_name
 
@@ -56,7 +56,8 @@ def training_place(requests: Requests, request: TrainRequest) -> Place:
         setting="train.batch_size",
     )  # fmt: skip
     place = _place(requests, batch_size=shape.micro_batch_size, compiled=settings.compile)
-    place = Place({**place.bits, "weights": kept_weights(request)}, place.device)
+    known = {key: value for key, value in steps_class(request).items() if key != "fused" or "device" in place.bits}
+    place = Place({**place.bits, **known}, place.device)
     if not _ordered(requests) or execution.device == "cpu" or execution.train_processes:
         return Place({**place.bits, "processes": request.processes}, place.device)
     return Place({key: value for key, value in place.bits.items() if key != "batch_size"}, place.device)

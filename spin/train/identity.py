@@ -66,6 +66,17 @@ def training_artifacts(request: TrainRequest) -> tuple[Path, ...]:
     return stage.training_artifacts(settings.steps, adapter=settings.lora_rank is not None)
 
 
+def steps_class(request: TrainRequest) -> dict[str, object]:
+    """What of the class of equal bits the settings of a training say: how weights are kept, lie and are stepped."""
+    weights, optimizer = kept_weights(request), request.settings.optimizer
+    contiguous = weights == "divided" or request.dtype == "float32" or optimizer == "adamw_8bit"
+    return {
+        "weights": weights,
+        "layout": "contiguous" if contiguous else "channels last",
+        "fused": request.device != "cpu" and optimizer == "adamw",
+    }
+
+
 def kept_weights(request: TrainRequest) -> str:
     """Of the class of equal bits: gradients of divided weights are added in another order."""
     return "divided" if request.sharding == "full" and request.processes > 1 else "whole"

@@ -21,9 +21,8 @@ from torch.distributed.tensor import DTensor
 
 from spin.core.environment import bit_class
 from spin.core.errors import ConfigError, SpinError
-from spin.diffusion.policy import training_layout
 from spin.train.batches import batch_shape
-from spin.train.identity import kept_weights
+from spin.train.identity import steps_class
 from spin.train.request import TrainRequest
 
 Answer = TypeVar("Answer")
@@ -122,15 +121,7 @@ def class_of(request: TrainRequest) -> dict[str, object]:
         compiled=request.settings.compile,
         attention=request.attention,
     )
-    weights, settings = kept_weights(request), request.settings
-    layout = training_layout(request.dtype, optimizer=settings.optimizer, divided=weights == "divided")
-    return {
-        **place,
-        "layout": "channels last" if layout is torch.channels_last else "contiguous",
-        "fused": request.device != "cpu" and settings.optimizer == "adamw",
-        "processes": request.processes,
-        "weights": weights,
-    }
+    return {**place, **steps_class(request), "processes": request.processes}
 
 
 def buckets(tensors: Sequence[Tensor], *, size_bytes: int) -> Iterator[list[Tensor]]:

@@ -47,7 +47,7 @@ def test_the_device_is_asked_for_where_this_process_can_tell_it(
 ) -> None:
     place = samples_place(requests_of(tmp_path, *overrides, device=device))
     assert (place.bits.get("device"), place.device) == (bits, kind)
-    others = {"dtype", "batch_size", "threads", "compiled", "attention", "torch", "diffusers"}
+    others = {"dtype", "batch_size", "threads", "compiled", "attention", "layout", "torch", "diffusers"}
     assert place.bits.keys() == others | ({"device"} if bits else set())
 
 
