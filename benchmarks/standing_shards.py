@@ -10,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from flows.executors import missing_samples
 from spin.core.layout import StageFolder, stamp_path
 from spin.core.plan import Plan, prompt_hash
 from spin.core.planning import write_plan
@@ -61,6 +60,8 @@ class StandingIteration:
 
     def resume(self) -> tuple[int, bool]:
         """What a run does with a finished iteration: shards that it would make again, and whether training stands."""
+        from flows.executors import missing_samples  # Prefect reads its settings when it is imported
+
         missing = missing_samples(self.stage, plan := self.plan(), identity_of(plan))
         return len(missing), not missing and training_stands(self.request, check=stands)
 
