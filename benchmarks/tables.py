@@ -65,11 +65,8 @@ def _footnotes(measured: Measured) -> list[str]:
     load = f"load {min(measured.load):.1f} to {max(measured.load):.1f} on {machine['cores']} cores"
     facts = ", ".join(f"{name} {value}" for name, value in measured.facts.items())
     reached = [f"{timed.name} {number(timed.teraflops)} TFLOP/s" for timed in measured.timed if timed.is_ceiling]
-    return [
-        *lines,
-        f"- {', '.join(reached)}",
-        f"- {machine['device']}, torch {machine['versions']['torch']}, {load}; {facts}",
-    ]
+    where = f"- {machine['device']}, torch {machine['versions']['torch']}, {load}; {facts}"
+    return [*lines, *([f"- {', '.join(reached)}"] if reached else []), where]
 
 
 def _told(check: Check) -> str:
