@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from spin.core.environment import cpu_model, versions
-from spin.core.statistics import Estimate
+from spin.core.statistics import Estimate, percentile_interval
 
 RESAMPLES: Final = 10_000
 MATMUL: Final = "matmul"
@@ -130,7 +130,7 @@ def ratio(slow: np.ndarray, fast: np.ndarray, *, seed: int = 0) -> Estimate:
     """Median of `slow` by that of `fast`, (R,) each, paired by round."""
     picked = np.random.default_rng(seed).integers(len(slow), size=(RESAMPLES, len(slow)))
     resampled = np.median(slow[picked], axis=1) / np.median(fast[picked], axis=1)
-    low, high = np.quantile(resampled, (0.025, 0.975))
+    low, high = percentile_interval(resampled, level=0.95)
     return Estimate(float(np.median(slow) / np.median(fast)), float(low), float(high))
 
 

@@ -24,6 +24,7 @@ from benchmarks.measuring import Check, Measured, Way, interleave, machine, matm
 from benchmarks.profiles import Profile
 from benchmarks.sampling_peers import Peer
 from benchmarks.world import GUIDANCE, World
+from spin.core.counted import network_calls
 from spin.core.planning import read_shard_rows
 from spin.core.schema import read_table, read_tensors
 from spin.diffusion.counting import count_passes
@@ -32,7 +33,6 @@ from spin.sample.opponent import resident_opponent
 from spin.sample.room import run as sample
 
 _STEPS: Final = {"pndm": 50, "dpmsolver++": 20}
-_CALLS: Final = {"pndm": 51, "dpmsolver++": 20}  # PNDM asks once more than it has steps
 _ALLOWED: Final = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}  # distance by the latents' own size, RMS
 _COMPARED: Final = 2  # images, where nothing is compiled: no kernel then goes by the batch
 
@@ -40,10 +40,9 @@ _COMPARED: Final = 2  # images, where nothing is compiled: no kernel then goes b
 def sampling(profile: Profile, folder: Path) -> Measured:
     world = World.make(folder, profile)
     ours = profile.dtypes[-1]
-    slow = [(_naive(world, dtype)) for dtype in profile.dtypes]
     ways = [
-        *slow,
-        *([_peer(world, f"DPM 20, batch 1, {d}", "dpmsolver++", d, batch=1) for d in profile.dtypes[:-1]]),
+        *(_peer(world, f"N1 {dtype}", "pndm", dtype, batch=1) for dtype in profile.dtypes),
+        *(_peer(world, f"DPM 20, batch 1, {d}", "dpmsolver++", d, batch=1) for d in profile.dtypes[:-1]),
         _peer(world, f"N1b {ours}", "pndm", ours, batch=profile.batch),
         _peer(world, f"N2 {ours}", "dpmsolver++", ours, batch=profile.batch),
         _shard(world),
@@ -59,16 +58,11 @@ def sampling(profile: Profile, folder: Path) -> Measured:
     )  # fmt: skip
 
 
-def _naive(world: World, dtype: str) -> Way:
-    return _peer(world, f"N1 {dtype}", "pndm", dtype, batch=1)
-
-
 def _peer(world: World, name: str, solver: str, dtype: str, *, batch: int) -> Way:
     """The pipeline on one batch; compiled where it draws several."""
     prompts, noise = _asked(world, images=batch)
-    peer = _load_peer(world, solver, dtype, compiled=batch > 1 and world.profile.compile_peers)
-    folder = world.folder / "pngs"
-    flops, compiled = _flops(world, solver, decoded=True), batch > 1 and world.profile.compile_peers
+    compiled, folder = batch > 1 and world.profile.compile_peers, world.folder / "pngs"
+    peer, flops = _load_peer(world, solver, dtype, compiled=compiled), _flops(world, solver, decoded=True)
     return Way(name, lambda: peer.draw(prompts, noise, folder), batch, flops, dtype, compiled=compiled)
 
 
@@ -101,7 +95,7 @@ def _network_alone(world: World) -> Way:
 
     @torch.no_grad()
     def ask() -> None:
-        for _ in range(_CALLS["dpmsolver++"]):
+        for _ in range(network_calls("dpmsolver++", _STEPS["dpmsolver++"])):
             opponent.denoiser(noise, step, context)
 
     return Way(
@@ -143,7 +137,7 @@ def _asked(world: World, *, images: int) -> tuple[list[str], Tensor]:
 
 def _flops(world: World, solver: str, *, decoded: bool) -> float:
     passes = count_passes(world.skeleton)
-    return 2 * _CALLS[solver] * passes.denoised.total + decoded * passes.decoded.total
+    return 2 * network_calls(solver, _STEPS[solver]) * passes.denoised.total + decoded * passes.decoded.total
 
 
 if __name__ == "__main__":

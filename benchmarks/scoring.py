@@ -89,7 +89,6 @@ def judges(device: str, dtype: torch.dtype) -> list[Scorer]:
 
 def one_at_a_time(found: Sequence[Scorer], pictures: Sequence[bytes], prompts: Sequence[str]) -> np.ndarray:
     """N4: weights resident, each judge asked for each picture with its prompt, as the references' functions are."""
-    _forget(found, batch_size=1)
     rows = []
     for data, prompt in zip(pictures, prompts, strict=True):
         scores = []

@@ -10,7 +10,7 @@ from spin.core.adopting import Place, adopt, class_of, common_class
 from spin.core.environment import bit_class, code_version
 from spin.core.layout import StageFolder
 from spin.core.planning import read_plan
-from spin.train.batches import solve_batch
+from spin.train.batches import batch_shape
 from spin.train.identity import steps_class, training_artifacts, training_identity
 from spin.train.request import TrainRequest
 from tasks.launching import card_name
@@ -50,12 +50,8 @@ def samples_place(requests: Requests) -> Place:
 
 def training_place(requests: Requests, request: TrainRequest) -> Place:
     """The class in which a stage would be trained; how many GPUs a worker has, only the worker knows."""
-    execution, settings = requests.config.execution, request.settings
-    shape = solve_batch(
-        settings.batch_size, micro_batch_size=settings.micro_batch_size, processes=request.processes,
-        setting="train.batch_size",
-    )  # fmt: skip
-    place = _place(requests, batch_size=shape.micro_batch_size, compiled=settings.compile)
+    execution = requests.config.execution
+    place = _place(requests, batch_size=batch_shape(request).micro_batch_size, compiled=request.settings.compile)
     known = {key: value for key, value in steps_class(request).items() if key != "fused" or "device" in place.bits}
     place = Place({**place.bits, **known}, place.device)
     if not _ordered(requests) or execution.device == "cpu" or execution.train_processes:

@@ -22,7 +22,7 @@ from spin.core.environment import code_version
 from spin.core.layout import StageFolder, manifest_path
 from spin.core.plan import Plan
 from spin.core.planning import read_plan
-from spin.core.store import discard, is_sound, is_whole, stands
+from spin.core.store import discard, is_whole, stands
 from spin.evaluate.request import EvaluateRequest, EvaluateResult
 from spin.evaluate.shards import (
     evaluation_folder,
@@ -293,5 +293,5 @@ def unscored_shards(request: EvaluateRequest) -> tuple[int, ...]:
 
 def _show_damage(artifact: Path, identity: Mapping[str, Any] | None = None) -> None:
     """Take a damaged file away that looks whole: the quick looks of the joiner must see that it is missing."""
-    if is_whole(artifact, identity=identity) and not is_sound(artifact):
+    if is_whole(artifact, identity=identity) and not stands(artifact):
         discard(artifact)

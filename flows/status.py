@@ -10,7 +10,7 @@ from rich.table import Table
 from spin.core.layout import EvaluationFolder, RealCache, RunFolder, RunsRoot
 from spin.core.planning import read_plan
 from spin.core.record import read_record, recorded_config
-from spin.core.store import is_intact, is_sound, is_whole
+from spin.core.store import is_intact, is_whole, stands
 from spin.evaluate.shards import artifacts_of
 from tasks.showing import console
 
@@ -49,7 +49,7 @@ def expected_artifacts(folder: RunFolder) -> Iterator[Path]:
         stage = folder.iteration(number)
         if not labelled:
             yield from (stage.plan, stage.plan_rows)
-        if is_sound(stage.plan) and is_sound(stage.plan_rows):
+        if stands(stage.plan) and stands(stage.plan_rows):
             yield from (stage.samples(shard) for shard in range(read_plan(stage).shards))
         if number > 1 and config.train.opponent == "average":
             yield stage.opponent

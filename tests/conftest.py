@@ -20,6 +20,22 @@ def one_thread() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that are hashed from now on."""
+    from spin.core import store
+
+    names: list[str] = []
+    really = store.hash_file
+
+    def hash_file(path: Path) -> str:
+        names.append(path.name)
+        return really(path)
+
+    monkeypatch.setattr(store, "hash_file", hash_file)
+    return names
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory):
     """The miniature's data, encoded once by the packaged pipeline: 24 train, 128 validation, 256 test rows."""

@@ -97,11 +97,30 @@ def bit_class(
         "threads": threads,
         "compiled": compiled,
         "attention": attention,
-        "layout": "contiguous" if dtype == "float32" else "channels last",
+        "layout": layout_name(channels_last(dtype)),
         "torch": installed("torch"),
         "diffusers": installed("diffusers"),
         "host": socket.gethostname(),
     }
+
+
+def channels_last(dtype: str, *, optimizer: str = "adamw", divided: bool = False) -> bool:
+    """Whether convolutions' weights lie channels last in memory; their inputs follow.
+
+    It is what half precision's kernels are made for, on a GPU's tensor cores and a CPU's bfloat16 alike; float32 gains
+    nothing on a CPU, and keeps its bits.
+
+    Args:
+        dtype: of the weights, or of the autocast above them.
+        optimizer: of a training: adamw_8bit makes weights contiguous in every step.
+        divided: whether processes divide the weights: FSDP2 takes contiguous ones alone.
+    """
+    return dtype != "float32" and optimizer != "adamw_8bit" and not divided
+
+
+def layout_name(is_last: bool) -> str:
+    """As a class of equal bits has it."""
+    return "channels last" if is_last else "contiguous"
 
 
 def class_in(environment: Mapping[str, object]) -> dict[str, object]:

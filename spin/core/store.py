@@ -154,8 +154,14 @@ def is_intact(artifact: Path) -> bool:
     return True
 
 
-def is_sound(artifact: Path, *, identity: Mapping[str, Any] | None = None) -> bool:
-    """Whole, and every byte found right, now or since anybody touched it: for those who decide what is missing."""
+def stands(artifact: Path, identity: Mapping[str, Any] | None = None) -> bool:
+    """Whole, and every byte found right, now or since anybody touched it: what need not be made again.
+
+    For those who decide what is missing; whoever then reads the bytes calls `verify`.
+
+    Args:
+        identity: an artifact made from something else counts as missing; None: whatever it is made from.
+    """
     manifest = _whole(artifact, identity)
     if manifest is None:
         return False
@@ -164,14 +170,6 @@ def is_sound(artifact: Path, *, identity: Mapping[str, Any] | None = None) -> bo
     except ArtifactError:
         return False
     return True
-
-
-def stands(artifact: Path, identity: Mapping[str, Any]) -> bool:
-    """Made from the same things, and every byte as it was written: what need not be made again.
-
-    For those who decide what is missing, as `is_sound`; whoever then reads the bytes calls `verify`.
-    """
-    return is_sound(artifact, identity=identity)
 
 
 def discard(artifact: Path) -> None:

@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, FlowMatchEulerDiscreteSchedu
 from safetensors import SafetensorError
 
 from spin.core.draft import link_or_copy
+from spin.core.environment import channels_last
 from spin.core.errors import ArtifactError
 from spin.core.store import read_manifest, verify
 from spin.diffusion.families.registry import components, family_of
@@ -125,6 +126,6 @@ def _load(kind: Any, folder: Path, part: str, device: str, dtype: str) -> Any:
             f"cannot load: {reason}", where=str(folder / part), fix="restore the model folder"
         ) from error
     model = model.to(device).eval().requires_grad_(False)
-    if dtype != "float32":  # kernels of half precision are of this layout; in float32 it is no faster on a CPU
+    if channels_last(dtype):
         model = model.to(memory_format=torch.channels_last)
     return model

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from spin.core.environment import channels_last
 from spin.diffusion.checkpoint import load_denoiser
 from spin.diffusion.families.registry import family_of
 from spin.diffusion.lora import Layers, add_adapter
@@ -49,16 +50,7 @@ def laid_out(network: Any, layout: MemoryFormat) -> Any:
     return network.to(memory_format=layout)
 
 
-def training_layout(dtype: str, *, optimizer: str = "adamw", divided: bool = False) -> MemoryFormat:
-    """How convolutions' weights lie in memory; their inputs follow.
-
-    Channels last is what half precision's kernels are made for, on a GPU's tensor cores and a CPU's bfloat16 alike;
-    float32 gains nothing on a CPU, and keeps its bits.
-
-    Args:
-        dtype: of the autocast.
-        optimizer: adamw_8bit makes weights contiguous in every step.
-        divided: whether processes divide the weights: FSDP2 takes contiguous ones alone.
-    """
-    contiguous = divided or dtype == "float32" or optimizer == "adamw_8bit"
-    return torch.contiguous_format if contiguous else torch.channels_last
+def training_layout(dtype: str, *, optimizer: str, divided: bool = False) -> MemoryFormat:
+    """How a training's weights lie, see `channels_last`; `dtype` is the autocast's."""
+    is_last = channels_last(dtype, optimizer=optimizer, divided=divided)
+    return torch.channels_last if is_last else torch.contiguous_format

@@ -13,7 +13,7 @@ from spin.core.errors import ArtifactError
 from spin.core.layout import RealCache, RunFolder
 from spin.core.plan import identity_hash
 from spin.core.requests import to_json
-from spin.core.store import commit, is_sound, is_whole, verify
+from spin.core.store import commit, is_whole, stands, verify
 from spin.prepare.request import PrepareRequest, PrepareResult
 
 
@@ -60,7 +60,7 @@ def answered_before(folder: RunFolder, request: PrepareRequest, *, fingerprint: 
         return None
     kept = read_prepared(folder)
     made = (*prepared_files(folder, request), folder.quarantine)
-    return kept if kept.fingerprint == fingerprint and all(map(is_sound, made)) else None
+    return kept if kept.fingerprint == fingerprint and all(map(stands, made)) else None
 
 
 def _identity(request: PrepareRequest) -> dict[str, str]:

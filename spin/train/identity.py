@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from spin.core.environment import channels_last, layout_name
 from spin.core.errors import ArtifactError
 from spin.core.layout import StageFolder, mirrored_path
 from spin.core.planning import read_plan
@@ -69,10 +70,10 @@ def training_artifacts(request: TrainRequest) -> tuple[Path, ...]:
 def steps_class(request: TrainRequest) -> dict[str, object]:
     """What of the class of equal bits the settings of a training say: how weights are kept, lie and are stepped."""
     weights, optimizer = kept_weights(request), request.settings.optimizer
-    contiguous = weights == "divided" or request.dtype == "float32" or optimizer == "adamw_8bit"
+    is_last = channels_last(request.dtype, optimizer=optimizer, divided=weights == "divided")
     return {
         "weights": weights,
-        "layout": "contiguous" if contiguous else "channels last",
+        "layout": layout_name(is_last),
         "fused": request.device != "cpu" and optimizer == "adamw",
     }
 

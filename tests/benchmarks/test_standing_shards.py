@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.standing_shards import StandingIteration, standing_iteration
-from spin.core import stamps, store
+from spin.core import stamps
 
 SHARDS = 3
 
@@ -21,19 +21,6 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandingIteration:
     found = standing_iteration(tmp_path, SHARDS, shard_size=8, latent=(4, 8, 8), checkpoint_bytes=1 << 20)
     time.sleep(0.1)
     return found
-
-
-@pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    names: list[str] = []
-    really = store.hash_file
-
-    def hash_file(path: Path) -> str:
-        names.append(path.name)
-        return really(path)
-
-    monkeypatch.setattr(store, "hash_file", hash_file)
-    return names
 
 
 def test_the_second_resume_of_a_finished_iteration_hashes_only_the_header_that_it_reads(

@@ -13,7 +13,7 @@ import pytest
 from spin.core import stamps, store
 from spin.core.errors import ArtifactError
 from spin.core.layout import stamp_path
-from spin.core.store import commit, discard, is_intact, is_sound, is_whole, stands, verify
+from spin.core.store import commit, discard, is_intact, is_whole, stands, verify
 
 CONTENT: Final = bytes(range(256)) * 2048  # 512 KiB, which is worth a stamp
 IDENTITY: Final = {"from": "x"}
@@ -24,20 +24,6 @@ SETTLED_SECONDS: Final = 0.05
 def _settled_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test need not wait for the coarsest clock: the file systems here tick in 4 ms."""
     monkeypatch.setattr(stamps, "_SETTLED_NS", int(SETTLED_SECONDS * 1e9))
-
-
-@pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files that are hashed from now on."""
-    names: list[str] = []
-    really = store.hash_file
-
-    def hash_file(path: Path) -> str:
-        names.append(path.name)
-        return really(path)
-
-    monkeypatch.setattr(store, "hash_file", hash_file)
-    return names
 
 
 @pytest.fixture
@@ -173,7 +159,7 @@ def test_of_a_folder_only_the_touched_files_are_hashed_again(tmp_path: Path, has
     assert counted(hashed, lambda: stands(checkpoint, IDENTITY)) == 1
     assert counted(hashed, lambda: stands(checkpoint, IDENTITY)) == 0
     (checkpoint / "unet" / "weights").unlink()
-    assert not is_sound(checkpoint)
+    assert not stands(checkpoint)
 
 
 def test_a_small_artifact_is_hashed_at_every_look_and_leaves_no_stamp(tmp_path: Path, hashed: list[str]) -> None:

@@ -253,16 +253,21 @@ def test_what_failed_beside_is_tried_again_when_it_is_waited_for(batches: tuple[
     assert attempts_of(one) == ["attempt 1", "attempt 2"]
 
 
-def test_a_cancelled_parent_cancels_also_what_goes_on_beside(batches: tuple[Batch, Batch]) -> None:
-    one, other = batches
-    looks = 0
+def interrupted(shard: str) -> Callable[[], list[str]]:
+    """What is missing at each of three looks; at the next one somebody presses Ctrl-C."""
+    looks = iter(range(3))
 
     def missing() -> list[str]:
-        nonlocal looks
-        looks += 1
-        if looks > 3:
+        if next(looks, None) is None:
             raise KeyboardInterrupt
-        return ["shard 2"]
+        return [shard]
+
+    return missing
+
+
+def test_a_cancelled_parent_cancels_also_what_goes_on_beside(batches: tuple[Batch, Batch]) -> None:
+    one, other = batches
+    missing = interrupted("shard 2")
 
     @flow(name="parent of both")
     def both() -> None:
@@ -405,14 +410,7 @@ def test_a_run_that_does_more_than_its_own_work_is_waited_for(batches: tuple[Bat
 
 def test_a_cancelled_parent_cancels_its_children(batches: tuple[Batch, Batch]) -> None:
     one, _ = batches
-    looks = 0
-
-    def missing() -> list[str]:
-        nonlocal looks
-        looks += 1
-        if looks > 3:
-            raise KeyboardInterrupt
-        return ["shard 0"]
+    missing = interrupted("shard 0")
 
     with pytest.raises(KeyboardInterrupt):
         parent([Child("batch/test", str(one.folder), missing, one.child.call)])

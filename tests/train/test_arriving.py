@@ -91,6 +91,18 @@ def equal(one: TrainRequest, other: TrainRequest) -> None:
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def waits_for_the_last_after_two_steps(whole: TrainRequest, late: TrainRequest) -> None:
+    """The last shard alone is waited for; it comes when two steps are over, and the weights are the same."""
+    run(whole)
+    coming = Coming(StageFolder(late.stage))
+    request = awaiting(late)
+    coming.hide(2)
+    heard = Heard(coming, after=2)
+    run(request, progress=heard)
+    assert heard.waits == [2]
+    equal(whole, late)
+
+
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "plain": ({}, {}),
     "reverse": ({"store_trajectory": True}, {"trajectory": "reverse"}),
@@ -147,15 +159,7 @@ def test_what_comes_late_trains_the_same_weights(copies: Callable[..., list[Trai
 
 def test_a_step_waits_for_no_shard_that_it_does_not_read(copies: Callable[..., list[TrainRequest]]) -> None:
     """The last shard is read by the third step: it comes when two are over, and not before."""
-    whole, late = copies("plain")
-    run(whole)
-    coming = Coming(StageFolder(late.stage))
-    request = awaiting(late)
-    coming.hide(2)
-    heard = Heard(coming, after=2)
-    run(request, progress=heard)
-    assert heard.waits == [2]
-    equal(whole, late)
+    waits_for_the_last_after_two_steps(*copies("plain"))
 
 
 def test_where_all_stand_nothing_is_waited_for(copies: Callable[..., list[TrainRequest]]) -> None:
@@ -171,18 +175,10 @@ def test_where_all_stand_nothing_is_waited_for(copies: Callable[..., list[TrainR
 
 def test_shards_that_no_step_reads_are_waited_for_in_the_end(copies: Callable[..., list[TrainRequest]]) -> None:
     """A plan of all rows may have more than training reads; they are part of what the weights are made from."""
-    whole, late = (
-        replace(request, settings=replace(request.settings, steps=2, held_out_every_steps=2))
-        for request in copies("plain")
+    two = {"steps": 2, "held_out_every_steps": 2}
+    waits_for_the_last_after_two_steps(
+        *(replace(request, settings=replace(request.settings, **two)) for request in copies("plain"))
     )
-    run(whole)
-    coming = Coming(StageFolder(late.stage))
-    request = awaiting(late)
-    coming.hide(2)
-    heard = Heard(coming, after=2)
-    run(request, progress=heard)
-    assert heard.waits == [2]
-    equal(whole, late)
 
 
 def test_a_damaged_shard_that_comes_late_is_refused_as_ever(copies: Callable[..., list[TrainRequest]]) -> None:
