@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 GRADIO := gradio gradio-client hf-gradio groovy safehttpx semantic-version tomlkit python-multipart pydub brotli
 RUN := env -u PYTHONPATH OMP_NUM_THREADS=1 $(BIN)
 
-.PHONY: install demo ui test test-slow test-live test-browser check results
+.PHONY: install demo ui test test-system test-slow test-live test-browser check results
 
 install: $(VENV)/installed  ## a virtual environment with the tested versions
 
@@ -24,7 +24,10 @@ ui: install  ## a Prefect server, everything registered, and workers; Ctrl-C end
 	@$(RUN)/spin-diffusion serve
 
 test: install  ## the fast tests, two files at a time
-	$(RUN)/python -m pytest -n 2 --dist loadfile
+	$(RUN)/python -m pytest -n 2
+
+test-system: install  ## whole runs, kills and several processes; ten minutes
+	$(RUN)/python -m pytest -n 2 -m "system and not slow"
 
 test-slow: install  ## minutes each: compile, random kills, live servers, Postgres, outages
 	$(RUN)/python -m pytest -m slow

@@ -6,11 +6,25 @@ import signal
 import sys
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started deaf, and hands it on
+
+
+@pytest.hookimpl(optionalhook=True)  # of xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests run in one process, and all of tests/flows in the same: one Prefect server, one finished run."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return "tests/flows" if path.startswith("tests/flows/") else path
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,8 @@ from spin.report.results.facts import FACTS, read_facts
 from spin.report.results.measured import MEASURED
 from spin.report.results.page import whole_page
 
+pytestmark = pytest.mark.system
+
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 CHAPTERS = (RESULTS / "order.txt").read_text("utf-8").split()
 

@@ -27,6 +27,8 @@ from spin.train.room import run as train
 from tests.evaluate.conftest import request_for
 from tests.world import World
 
+pytestmark = pytest.mark.system
+
 SUPERVISED: dict[str, Any] = {"objective": "sft", "beta": 0.0, "sft_weight": 0.0}
 MANY = 2048
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from spin.report import figures
@@ -47,6 +48,15 @@ def render_page(
     files: Sequence[Export],
 ) -> str:
     """The whole page; the first board is the one that the verdict is made from."""
+    context = _context(run, boards[0], drawings, verdict)
+    pictures = {"grid": grid, "gallery": gallery, "gains": gains(boards[0]), "compared": compared(boards[0])}
+    shown = _pictures_shown(grid, gallery)
+    more = {"boards": boards, "costs": cost_table(run), "files": files, "shown": shown, "votes": tallies(run)}
+    return _template().render(context | pictures | more)
+
+
+@cache
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("spin.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
@@ -54,11 +64,7 @@ def render_page(
     environment.filters |= {"duration": figures.duration, "count": figures.count, "number": figures.number}
     environment.globals |= {"fig": figures, "data": DATA, "against": _AGAINST, "metrics": list(METRICS),
                             "smallest": SMALLEST, "title": title}  # fmt: skip
-    context = _context(run, boards[0], drawings, verdict)
-    pictures = {"grid": grid, "gallery": gallery, "gains": gains(boards[0]), "compared": compared(boards[0])}
-    shown = _pictures_shown(grid, gallery)
-    more = {"boards": boards, "costs": cost_table(run), "files": files, "shown": shown, "votes": tallies(run)}
-    return environment.get_template("page.html.j2").render(context | pictures | more)
+    return environment.get_template("page.html.j2")
 
 
 def _context(run: Run, board: Board, drawings: Drawings, verdict: str) -> dict[str, Any]:

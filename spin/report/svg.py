@@ -69,6 +69,8 @@ def draw(paint: Callable[[Axes], None], *, name: str, title: str, size: tuple[fl
         axes = figure.add_subplot()
         figure.suptitle(title, x=0.005, ha="left", fontsize=9.5, fontweight="bold")
         paint(axes)
+        figure.get_layout_engine().execute(figure)
+        figure.set_layout_engine(None)  # else savefig draws all once more, for the layout alone
         stream = io.StringIO()
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     drawing = Drawing(_inline(stream.getvalue(), title))  # noqa: S704 - matplotlib escapes the text it writes

@@ -313,6 +313,7 @@ print(int(status["VmHWM"].split()[0]) * 1024, plan.images, plan.shards, len(read
 """
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("rows", "shards", "bound"),
     [(200_000, 1563, 45e6), pytest.param(1_000_000, 7813, 100e6, marks=pytest.mark.slow)],

@@ -15,7 +15,7 @@ from spin.diffusion.fitting import SHARE, _limit, largest_micro_batch
 from spin.miniature.packaged import packaged_pipeline_path
 
 PAIR = Trained(
-    images=1, pairs=True, own_opponent=True, timesteps=1, lora_rank=None, lora_layers="attention", recompute=False,
+    images=1, opponent="own", timesteps=1, lora_rank=None, lora_layers="attention", recompute=False,
     dtype="float32",
 )  # fmt: skip
 
@@ -29,7 +29,9 @@ def probe(trained: Trained = PAIR, **changes: Any) -> tuple[Found, list[Tried]]:
     return largest_micro_batch(packaged_pipeline_path(), trained, **{**asked, **changes}), heard
 
 
-@pytest.mark.parametrize("change", [{}, {"lora_rank": 2, "own_opponent": False, "timesteps": 2}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{}, {"lora_rank": 2, "opponent": "shared", "timesteps": 2}, {"opponent": "stored"}], ids=str
+)
 def test_sizes_up_to_the_batch_are_tried_and_told(change: dict[str, Any]) -> None:
     found, heard = probe(replace(PAIR, **change))
     assert [one.size for one in heard] == [1, 2, 4]
@@ -43,7 +45,7 @@ def test_a_bound_of_memory_is_kept() -> None:
     free, _ = probe(most=1)
     (one,) = free.tried
     assert one.peak_bytes is not None
-    limit = one.peak_bytes + 2**25
+    limit = one.peak_bytes + 2**23
     found, heard = probe(most=2**20, limit_bytes=limit)
     assert 0 < found.largest < 2**12
     # A CPU refuses nothing: the last size may take what its allocator keeps beside it.

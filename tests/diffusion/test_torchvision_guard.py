@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 NEEDS_GUARD = {"transformers", "diffusers", "peft", "open_clip"}
 
@@ -17,6 +19,7 @@ def test_every_module_that_imports_diffusers_imports_the_guard_first() -> None:
             assert names[0] == "spin.diffusion.torchvision_guard", path
 
 
+@pytest.mark.system
 def test_libraries_import_behind_the_guard() -> None:
     libraries = "torchvision, transformers, diffusers, bitsandbytes"
     program = f"import spin.diffusion.torchvision_guard as g; g.install(); import {libraries}; print('well')"

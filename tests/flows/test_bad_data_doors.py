@@ -17,6 +17,8 @@ from tests.digits import export_digits, export_digits_table
 from tests.flows.command_line import start_script, type_in
 from tests.world import fingerprint
 
+pytestmark = pytest.mark.system
+
 SHORT = ("iterations=0", "sft.steps=1", "sft.batch_size=4", "evaluation.num_inference_steps=1",
          "evaluation.prompts=2", "evaluation.batch_size=4", "evaluation.denoising_draws=1")  # fmt: skip
 SETTINGS = tuple(word for text in SHORT for word in ("--set", text))

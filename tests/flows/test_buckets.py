@@ -13,6 +13,8 @@ from tests.flows.command_line import type_in
 from tests.flows.test_own_data import TINY
 from tests.oblong import write_oblong
 
+pytestmark = pytest.mark.system
+
 ASKED = (
     "run.name=oblong", "iterations=1", "sft.steps=0", "data.source=imagefolder", "data.path=own", "data.bucket_step=8",
     "data.aspect_ratio=buckets", "data.held_out_share=0.25", "evaluation.scorers=[frechet]", *TINY[2:],

@@ -38,6 +38,7 @@ def test_garbage_is_found_by_a_thread_of_its_own_and_no_other(name: str) -> None
     assert (done.stdout, done.stderr) == ("False garbage\n", "")
 
 
+@pytest.mark.system
 def test_eight_writers_are_all_served_and_every_failure_is_noticed() -> None:
     """Prefect's own server stands still for 60 s at a time here, refuses with 503, and misses failures."""
     with get_client(sync_client=True) as client:

@@ -18,6 +18,8 @@ from spin.report.results.facts import read_facts
 from tests.families import build
 from tests.flows.command_line import type_in
 
+pytestmark = pytest.mark.system
+
 RECIPE = """\
 name: versus
 question: Does self-play beat supervised fine-tuning?

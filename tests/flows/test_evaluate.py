@@ -15,6 +15,8 @@ from spin.core.layout import RunsRoot
 from spin.core.nights import read_nights
 from tests.flows.conftest import Played
 
+pytestmark = pytest.mark.system
+
 NIGHTLY: dict[str, Any] = {"checkpoint": "newest", "benchmarks": ["validation"], "keep": True}  # as deployed
 
 

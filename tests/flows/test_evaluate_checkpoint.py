@@ -17,6 +17,8 @@ from tests.evaluate.judge_folder import write_judges
 from tests.flows.command_line import type_in
 from tests.flows.conftest import Played
 
+pytestmark = pytest.mark.system
+
 FAST = ("evaluation.num_inference_steps=2", "evaluation.images_per_prompt=2", "evaluation.batch_size=4")
 
 

@@ -29,6 +29,8 @@ from tests.flows.command_line import Answer, type_in
 from tests.flows.conftest import play, tiny
 from tests.world import World, make_world
 
+pytestmark = pytest.mark.system
+
 KINDS = ("sd-v", pytest.param("sdxl", marks=pytest.mark.slow), pytest.param("sd3", marks=pytest.mark.slow))
 ADAPTER: dict[str, Any] = {"lora_rank": 2, "lora_alpha": 6.0, "lr": 3e-2, "steps": 3, "warmup_steps": 0}
 SUPERVISED: dict[str, Any] = {**ADAPTER, "objective": "sft", "beta": 0.0, "sft_weight": 0.0, "lora_layers": "all"}

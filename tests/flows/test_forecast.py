@@ -29,6 +29,10 @@ from tests.flows.counted import COUNTS, COUNTS_OF_SD15
 
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 GIB = 2**30
+SMALL = [  # batches and steps, so that a probe is short
+    "execution.device=cpu", "sampling.batch_size=2", "sampling.num_inference_steps=2", "evaluation.batch_size=2",
+    "evaluation.num_inference_steps=2", "sft.batch_size=2", "train.batch_size=2", "train.micro_batch_size=2",
+]  # fmt: skip
 
 
 def paper(root: Path, *overrides: str) -> Config:
@@ -104,6 +108,7 @@ def test_disk_is_told_by_what_it_holds(planned: Forecast) -> None:
     assert lacks == (sum(planned.disk.values()) > planned.free_bytes)
 
 
+@pytest.mark.system
 def test_a_card_that_is_too_small_gets_knobs_that_fit(tmp_path: Path, offline: None) -> None:
     found = forecast(paper(tmp_path), gpu="RTX 4090")
     told = {warning.partition(",")[0]: warning for warning in found.warnings if "leave too little" in warning}
@@ -125,6 +130,7 @@ def test_pictures_on_one_of_many_cards_are_minded() -> None:
     assert trained.device_seconds == pytest.approx(4 * trained.seconds)
 
 
+@pytest.mark.system
 def test_a_checker_that_nobody_knows_is_minded(tmp_path: Path) -> None:
     own = "safety.checker=tests.checkers:bright"
     told = "nobody knows what tests.checkers:bright takes; its time and memory come on top"
@@ -144,11 +150,11 @@ def test_an_optimizer_that_is_not_here_is_not_probed(monkeypatch: pytest.MonkeyP
 
 
 def test_the_miniature_is_probed_here(tmp_path: Path) -> None:
-    found = forecast(load_config("miniature", overrides=[f"run.root={tmp_path}", "execution.device=cpu"]))
+    found = forecast(load_config("miniature", overrides=[f"run.root={tmp_path}", *SMALL]))
     assert found.told == "this machine's CPU, probed with one batch of each kind"
     assert found.base == Base("miniature", packaged_pipeline_path().absolute(), None)
     assert all(line.seconds > 0 for line in found.lines if line.task.count)
-    assert [line.task.count for line in found.lines if line.task.kind == "sample"] == [384] * 3
+    assert [line.task.count for line in found.lines if line.task.kind == "sample"] == [240] * 3
     assert found.warnings == ()
 
 
@@ -166,7 +172,7 @@ def test_a_full_size_model_is_never_probed_for_hours(tmp_path: Path) -> None:
 
 
 def test_who_looks_at_pictures_makes_no_probe_longer() -> None:
-    overrides = ["safety.generated=flag", "evaluation.judges=published", "execution.device=cpu"]
+    overrides = ["safety.generated=flag", "evaluation.judges=published", *SMALL]
     config, base = load_config("miniature", overrides=overrides), Base("x", packaged_pipeline_path(), None)
     machine, checker = Machine("a CPU", 8 * GIB, 1, "cpu", None), Looking(Flops(matrix=1e15), 1, 1)
     counts = replace(COUNTS, checker=checker)

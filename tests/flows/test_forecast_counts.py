@@ -114,6 +114,7 @@ def test_only_what_a_run_does_is_counted() -> None:
     assert played.train is not None
 
 
+@pytest.mark.system
 def test_what_an_opponent_does_to_its_pictures_is_counted() -> None:
     def sampled(*overrides: str) -> Drawing:
         config = load_config("miniature", overrides=["sft.steps=0", "execution.dtype=bfloat16", *overrides])

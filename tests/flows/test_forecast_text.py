@@ -123,6 +123,7 @@ def numbers(lines: list[str]) -> list[float]:
     return [float(number.replace(",", "")) for line in lines for number in re.findall(r"\d[\d,]*\.?\d*", line)]
 
 
+@pytest.mark.system
 def test_the_readmes_example_is_what_plan_prints(printed, tmp_path: Path) -> None:
     """Words for words; numbers within 2 %, which other versions of torch may move. COLUMNS=118 prints it anew."""
     text = README.read_text("utf-8")

@@ -18,6 +18,8 @@ from spin.report.request import ReportRequest, ReportResult
 from tests.flows.command_line import start_script
 from tests.flows.conftest import TINY, play, tiny
 
+pytestmark = pytest.mark.system
+
 WORSE = ("train.lr=0.1", "train.warmup_steps=0", "train.steps=2", "sft.steps=0")
 
 

@@ -16,6 +16,8 @@ from tests.digits import export_digits
 from tests.flows.command_line import Answer, type_in
 from tests.world import fingerprint
 
+pytestmark = pytest.mark.system
+
 TINY = (
     "sft.steps=2", "sft.batch_size=4", "train.steps=2", "train.batch_size=4", "train.micro_batch_size=4",
     "sampling.num_inference_steps=2", "sampling.batch_size=4", "sampling.shard_size=4",

@@ -15,6 +15,8 @@ from tests.flows.command_line import Answer, type_in
 from tests.flows.conftest import Played
 from tests.report.publishing.hub_server import serving
 
+pytestmark = pytest.mark.system
+
 LICENCE = ("--set", "publish.licence=apache-2.0")
 
 

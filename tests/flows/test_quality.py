@@ -17,6 +17,8 @@ from spin.core.store import is_intact, read_manifest
 from spin.evaluate.shards import artifacts_of
 from tests.flows.command_line import Answer, type_in
 
+pytestmark = pytest.mark.system
+
 SETTINGS = (
     "data.rows=24", "evaluation.prompts=6", "evaluation.shard_size=4", "evaluation.batch_size=4",
     "sampling.reuse_every=2", "sampling.num_inference_steps=4",

@@ -19,6 +19,8 @@ from spin.core.store import commit, discard, hash_file, read_manifest
 from tests.flows.command_line import Answer, type_in
 from tests.flows.conftest import Played
 
+pytestmark = pytest.mark.system
+
 
 def reproduce(run: Played, *words: str) -> Answer:
     return type_in(run.root.parent, "reproduce", "tiny", *words)

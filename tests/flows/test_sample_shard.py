@@ -14,6 +14,8 @@ from spin.core.store import commit, discard, hash_file, read_manifest
 from tests.flows.command_line import Answer, type_in
 from tests.flows.conftest import Played
 
+pytestmark = pytest.mark.system
+
 
 def sample_shard(run: Played, *words: str) -> Answer:
     return type_in(run.root.parent, "sample-shard", "tiny", *words)

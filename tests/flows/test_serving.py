@@ -153,6 +153,7 @@ work(RunsRoot(root), [Program("worker", (sys.executable, "-c", parent, str(root 
 """
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("end", ["hang up", "the worker is killed"])
 def test_a_flow_run_in_a_session_of_its_own_does_not_outlive_its_worker(tmp_path: Path, end: str) -> None:
     """As Prefect starts them: no signal to the group of the worker reaches it."""

@@ -12,6 +12,8 @@ from spin.core.record import read_record
 from spin.core.store import discard
 from tests.flows.conftest import Played
 
+pytestmark = pytest.mark.system
+
 
 def test_sample_shard_makes_exactly_the_missing_one(copy: Callable[[], Played]) -> None:
     from flows.sample_shard import sample_shard

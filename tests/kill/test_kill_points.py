@@ -10,6 +10,8 @@ import pytest
 from spin.core.store import COMMIT_POINTS
 from tests.kill.conftest import STEPS, Forker, Undisturbed, first_stage, half_written, outcome, run_undisturbed
 
+pytestmark = pytest.mark.system
+
 SAMPLES, STATE, LOG = "samples/shard-00001.parquet", "state/step-000002", "train/log.parquet"
 CHECKPOINT = f"checkpoints/step-{STEPS:06d}"
 ALSO = [  # in the order of the run, so that each resumes what the one before left

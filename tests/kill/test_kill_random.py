@@ -10,6 +10,8 @@ import pytest
 
 from tests.kill.conftest import Forker, Undisturbed, half_written, outcome
 
+pytestmark = pytest.mark.system
+
 
 def fractions(count: int, *, seed: int) -> list[float]:
     """One moment in each of `count` equal parts of a run."""

@@ -4,6 +4,7 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import pytest
 
 from tests.report.conftest import PAPER, report, sections
 
@@ -154,6 +155,7 @@ def test_every_plot_and_every_table_is_a_file_and_is_listed(finished):
         assert f'href="tables/{name}"' in page
 
 
+@pytest.mark.system
 def test_further_evaluations_have_their_tables_and_the_paper_stands_beside_its_own(builder):
     builder.benchmark, builder.protocol, builder.scorers = "pickapic_test", "best_of_n", PAPER
     builder.further = ("partiprompts.single",)
@@ -197,6 +199,7 @@ def test_own_data_without_judges_has_its_sections(builder):
     assert {"scores", "pictures", "curves", "convergence"} <= set(sections(page))
 
 
+@pytest.mark.system
 def test_no_sft_stage_and_no_iteration_are_no_trouble(builder):
     builder.stages = ("base", "iteration-01")
     assert "the start of the game" not in report_of(builder)[1]

@@ -84,6 +84,7 @@ def test_a_run_in_the_middle_says_how_far_it_is(builder):
     assert result.verdict.startswith("SPIN 1 ")
 
 
+@pytest.mark.system
 def test_a_stage_that_is_still_training_has_its_half_written_log_left_out(builder):
     builder.stages = ("base", "sft", "iteration-01")
     builder.build()
@@ -113,6 +114,7 @@ def test_without_pictures_the_grid_is_left_out(builder):
     assert result.grid is None
 
 
+@pytest.mark.system
 def test_a_second_report_replaces_the_first_as_the_run_grows(builder):
     builder.stages = ("base", "sft")
     first, _ = report_of(builder)

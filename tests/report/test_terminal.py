@@ -6,14 +6,14 @@ from spin.report.terminal import print_table
 from tests.report.conftest import PAPER
 
 
-def printed(builder, width=140):
+def printed(builder, width=140, *, page=False):
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    print_table(run(ReportRequest(builder.root, builder.name)), console)
+    print_table(run(ReportRequest(builder.root, builder.name, page=page)), console)
     return console.export_text()
 
 
 def test_the_terminal_shows_the_same_table(finished_run):
-    text = printed(finished_run)
+    text = printed(finished_run, page=True)
     assert f"{finished_run.values('sft', 'aesthetic').mean():.2f}" in text
     assert "SPIN 3 beats the SFT start" in text
     assert "index.html" in text

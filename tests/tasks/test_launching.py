@@ -17,6 +17,8 @@ from spin.prepare.request import PrepareRequest, PrepareResult
 from tasks.launching import card_memory, device_of, find_device, launch, open_room
 from tests.core.test_door import assert_gone
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def request_of(tmp_path: Path) -> PrepareRequest:

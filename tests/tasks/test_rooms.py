@@ -20,6 +20,8 @@ from tasks.rooms import ResidentRoom, Room, SharedRoom
 from tests.core.test_door import assert_gone, is_alive
 from tests.tasks.tiny_room import SCRIPT, Answer, Question, noted
 
+pytestmark = pytest.mark.system
+
 HOLDER = """
 import sys
 from tests.tasks.test_rooms import start

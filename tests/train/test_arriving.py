@@ -238,6 +238,7 @@ def stop_at(step: int) -> Callable[..., None]:
     return progress
 
 
+@pytest.mark.system
 def test_processes_wait_each_for_itself_and_train_the_same(copies: Callable[..., list[TrainRequest]]) -> None:
     """The shards come while both processes are at work: the second as soon as the first step has been waited for."""
     whole, late = copies("plain", processes=2)

@@ -18,6 +18,8 @@ from spin.train.room import run as train
 from tests.families import BUILDERS, build
 from tests.world import World, copy_stage, make_world
 
+pytestmark = pytest.mark.system
+
 OBJECTIVES: Mapping[str, Mapping[str, Any]] = {
     "spin": {},
     "spin with an adapter": {"lora_rank": 2, "lora_alpha": 2.0, "lr": 1e-2},

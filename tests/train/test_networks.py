@@ -82,6 +82,7 @@ def test_every_setting_of_the_optimizer_is_in_its_place(folder_of: Callable[[str
 
 
 @needs_library
+@pytest.mark.system
 def test_training_with_eight_bits_follows_the_whole_one_and_resumes_to_the_same_bytes(
     make_request: MakeRequest,
 ) -> None:

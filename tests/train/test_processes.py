@@ -31,6 +31,8 @@ from spin.train.room import run
 from tests.train.test_loop import poison
 from tests.world import World, copy_stage
 
+pytestmark = pytest.mark.system
+
 MakeRequest = Callable[..., TrainRequest]
 TWENTY = {"steps": 20, "warmup_steps": 10, "state_every_steps": 10, "held_out_every_steps": 10}
 SUPERVISED = {"objective": "sft", "beta": 0.0, "sft_weight": 0.0}

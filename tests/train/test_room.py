@@ -87,6 +87,7 @@ RESUMED: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("change", RESUMED)
 def test_a_killed_run_resumes_to_the_same_bytes(make_request: MakeRequest, change: dict[str, Any]) -> None:
     settings = {"steps": 8, "state_every_steps": 2, "held_out_every_steps": 3, **change}

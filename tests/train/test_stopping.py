@@ -108,6 +108,7 @@ def test_weights_that_are_not_finite_are_no_state_to_keep(
     assert not StageFolder(request.stage).state(3).exists()
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("more", [{}, {"ema_decay": 0.9}], ids=str)
 def test_overflows_under_a_scale_skip_steps_and_the_scaler_resumes_with_the_rest(
     make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]

@@ -195,6 +195,7 @@ def test_the_config_knows_the_trackers_of_accelerate() -> None:
     assert set(TRACKERS) == set(LOGGER_TYPE_TO_CLASS) - {"breaking"}
 
 
+@pytest.mark.system
 def test_tensorboard_is_not_imported_where_nobody_asks() -> None:
     code = "import sys, spin.train.room; print('tensorboard' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
