@@ -136,7 +136,7 @@ def _checks(world: World, pairs: _Pairs, trainers: Mapping[str, DiffusionDpo]) -
 
 def _flops(world: World, *, pairs: bool, dtype: str) -> float:
     trained = Trained(
-        images=1, pairs=pairs, own_opponent=True, timesteps=1, lora_rank=None, lora_layers="attention",
+        images=1, opponent="own" if pairs else None, timesteps=1, lora_rank=None, lora_layers="attention",
         recompute=False, dtype=dtype,
     )  # fmt: skip
     return count_learning(world.skeleton, trained).flops.total

@@ -11,6 +11,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.naming import named
+from flows.overlapping import trains_early
 from flows.past_run import PastRun, refuse_other_code
 from flows.requests import Model
 from flows.work import learn, prepare_data, score
@@ -86,7 +87,7 @@ def training_request(past: PastRun, stage: str) -> TrainRequest:
         raise ConfigError(f"no stage {stage[:64]!r}", fix="name sft, or an iteration such as iteration-02")
     players = past.round_of(number)
     request = past.requests.train_iteration(number, past.prepared, players.start, players.opponent)
-    return awaiting(past, request, players.opponent) if past.requests.overlaps else request
+    return awaiting(past, request, players.opponent) if trains_early(past.requests.config) else request
 
 
 def awaiting(past: PastRun, request: TrainRequest, opponent: Model) -> TrainRequest:

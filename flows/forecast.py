@@ -23,6 +23,7 @@ from spin.core.gpus import DRAWING_SHARE, TRAINING_SHARE, Gpu, named_gpu
 from spin.core.outline import Rows, Task, Unit, outline
 from spin.core.safety import DIFFUSERS
 from spin.diffusion.architectures.known import KNOWN, Architecture, packaged_architecture
+from spin.diffusion.attention import attending
 from spin.diffusion.families.registry import check_model
 from spin.diffusion.optimizers import has_optimizer
 from spin.prepare.base import local_base
@@ -186,18 +187,19 @@ def measured(
     """
     from spin.diffusion.probe import measure  # torch: only this command and runs pay for it
 
-    return measure(
-        base,
-        sampled=sampled or sampled_by(config),
-        evaluated=evaluated or evaluated_by(config),
-        sft=trained_by(config, config.sft, 1),
-        pair=trained_by(config, config.train, 1),
-        sft_batch=config.sft.batch_size,
-        pair_batch=config.train.batch_size,
-        optimizer=config.train.optimizer,
-        device=device,
-        threads=config.execution.threads,
-    )
+    with attending(config.execution.attention, device=device, dtype=config.execution.dtype):
+        return measure(
+            base,
+            sampled=sampled or sampled_by(config),
+            evaluated=evaluated or evaluated_by(config),
+            sft=trained_by(config, config.sft, 1),
+            pair=trained_by(config, config.train, 1),
+            sft_batch=config.sft.batch_size,
+            pair_batch=config.train.batch_size,
+            optimizer=config.train.optimizer,
+            device=device,
+            threads=config.execution.threads,
+        )
 
 
 def _why_not_probed(config: Config, base: Base, tried: Mapping[Unit, float]) -> str | None:

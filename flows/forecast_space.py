@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from flows.forecast_counts import Counts
-from flows.forecast_work import micro_batch, own_opponent
+from flows.forecast_work import micro_batch, opponent_of
 from spin.core.config import Config
 from spin.core.config_rules import judges_of
 from spin.core.config_training import SftConfig, TrainConfig
@@ -96,7 +96,7 @@ def _training(
     config: Config, counts: Counts, section: SftConfig | TrainConfig, learning: Learning, processes: int
 ) -> Need:
     pairs, batch = isinstance(section, TrainConfig), micro_batch(config, section, processes)
-    opponent = pairs and own_opponent(config.train, config.iterations)
+    opponent = pairs and opponent_of(config) == "own"  # a stored one is in memory before the training, and less
     parts = {
         "weights": _FLOAT * (counts.sizes.weights + learning.adapter),
         "gradients": _FLOAT * learning.trained,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from spin.core.buckets import Buckets
 from spin.core.config import Config
 from spin.core.config_training import SftConfig, TrainConfig
-from spin.core.counted import Drawn, Trained
+from spin.core.counted import Drawn, Opponent, Trained
 
 
 def micro_batch(config: Config, section: SftConfig | TrainConfig, processes: int) -> int:
@@ -13,9 +13,12 @@ def micro_batch(config: Config, section: SftConfig | TrainConfig, processes: int
     return min(config.train.micro_batch_size, max(section.batch_size // processes, 1))
 
 
-def own_opponent(train: TrainConfig, iterations: int) -> bool:
-    """Whether the opponent is a network of its own, not the policy with its adapter off."""
-    return train.lora_rank is None or (train.opponent != "previous" and iterations > 1)
+def opponent_of(config: Config) -> Opponent:
+    """What a pair is held against."""
+    train = config.train
+    if train.reference == "stored":
+        return "stored"
+    return "own" if train.lora_rank is None or (train.opponent != "previous" and config.iterations > 1) else "shared"
 
 
 def trained_by(config: Config, section: SftConfig | TrainConfig, processes: int) -> Trained:
@@ -23,8 +26,7 @@ def trained_by(config: Config, section: SftConfig | TrainConfig, processes: int)
     train, pairs = config.train, isinstance(section, TrainConfig)
     return Trained(
         images=micro_batch(config, section, processes),
-        pairs=pairs,
-        own_opponent=pairs and own_opponent(train, config.iterations),
+        opponent=opponent_of(config) if pairs else None,
         timesteps=train.timesteps_per_pair if pairs else 1,
         lora_rank=section.lora_rank,
         lora_layers=section.lora_layers,

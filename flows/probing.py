@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from flows.entering import refuse_misfits
@@ -10,6 +11,7 @@ from flows.forecast_space import size_text
 from flows.forecast_work import trained_by
 from spin.core.config import Config
 from spin.core.errors import ConfigError, MemoryShortage
+from spin.diffusion.attention import attending
 from spin.diffusion.optimizers import require_optimizer
 from tasks.showing import console
 
@@ -41,17 +43,27 @@ def print_probe(config: Config, *, seconds: float, limit_bytes: int | None = Non
     trained, share = trained_by(config, section, processes), max(section.batch_size // processes, 1)
     what = _WHAT[trained.pairs]
     console.print(f"{what:>8} {'memory':>10} {what + '/s':>10}", highlight=False)
-    found = largest_micro_batch(
-        base.folder, trained, most=share, optimizer=config.train.optimizer, averaged=section.ema_decay is not None,
-        device=machine.kind, threads=config.execution.threads, seconds=seconds, limit_bytes=limit_bytes, told=_tell,
-    )  # fmt: skip
+    with attending(config.execution.attention, device=machine.kind, dtype=config.execution.dtype):
+        found = largest_micro_batch(
+            base.folder, trained, most=share, optimizer=config.train.optimizer, averaged=section.ema_decay is not None,
+            device=machine.kind, threads=config.execution.threads, seconds=seconds, limit_bytes=limit_bytes, told=_tell,
+        )  # fmt: skip
     if not found.largest:
         raise MemoryShortage(
             f"not one of its {what} fits on {machine.name}",
             fix="set train.gradient_checkpointing=true, or train.lora_rank=16, or take a larger device",
         )
-    console.print(_verdict(found, share), highlight=False, soft_wrap=True)  # one line, also in a pipe
+    for line in (*_untried(config, processes), _verdict(found, share)):
+        console.print(line, highlight=False, soft_wrap=True)  # one line, also in a pipe
     return found
+
+
+def _untried(config: Config, processes: int) -> Iterator[str]:
+    """What the config does besides, with an effect on what fits."""
+    if processes > 1 and config.execution.train_sharding != "none":
+        yield f"tried undivided; execution.train_sharding={config.execution.train_sharding} leaves room for more"
+    if config.train.compile:
+        yield "tried without train.compile, which changes both columns"
 
 
 def _tell(tried: Tried) -> None:

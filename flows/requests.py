@@ -80,16 +80,6 @@ class Requests:
         return self.device == "cpu" if room == "auto" else room == "inline"
 
     @property
-    def overlaps(self) -> bool:
-        """Whether stages overlap; this process alone does one thing after the other."""
-        return self.config.execution.overlap and self.config.execution.executor == "workers"
-
-    @property
-    def scores_later(self) -> bool:
-        """Whether a model's scores may come while the next one is made: a gate must see them before."""
-        return self.overlaps and self.config.gate.mode == "off"
-
-    @property
     def _place(self) -> dict[str, Any]:
         """Where the networks run, and how."""
         asked = {name: getattr(self.config.execution, name) for name in ("dtype", "attention", "threads")}

@@ -7,31 +7,27 @@ is missing, so the same flow starts, resumes and repeats a run.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from prefect import flow
 from prefect.states import Completed
 
-from flows.asking import Asked
 from flows.entering import check_run, only_one, refuse_misfits
-from flows.executors import Executor, Meanwhile, executor_of
+from flows.executors import executor_of
 from flows.forms import Advanced, config_of, filled
 from flows.gate import pass_gate
 from flows.naming import named, tag_run
-from flows.requests import Model, Requests, ask_once
+from flows.overlapping import meanwhile, score, score_late, trains_early
+from flows.requests import Model, Requests
 from flows.rounds import Round, note_round, play_against
+from flows.run_state import RunState, Totals
 from spin.core.config_identity import config_to_json
 from spin.core.errors import ConfigError
 from spin.core.labels import iteration_label
-from spin.core.layout import EvaluationFolder, RealCache, StageFolder
+from spin.core.layout import RealCache, StageFolder
 from spin.core.plan import Plan
-from spin.core.record import Record, note_evaluation, open_record, relative
-from spin.core.store import read_manifest
-from spin.evaluate.shards import is_measured, shard_count
-from spin.prepare.request import PrepareResult
+from spin.core.record import Record, open_record, relative
 from spin.report.request import ReportRequest, ReportResult
 from spin.train.request import TrainRequest, TrainResult
 from tasks.launching import device_of
@@ -39,61 +35,6 @@ from tasks.preparing import find_base, plan
 from tasks.reporting import record as write_down
 from tasks.reporting import report
 from tasks.telling import show_story
-
-
-@dataclass
-class Totals:
-    """What this call did; all zero where everything stood."""
-
-    images_sampled: int = 0
-    optimizer_steps: int = 0
-    images_scored: int = 0
-    seconds: float = 0.0
-
-    def __str__(self) -> str:
-        return (
-            f"{self.images_sampled} images sampled, {self.optimizer_steps} optimizer steps, "
-            f"{self.images_scored} images scored"
-        )
-
-
-@dataclass
-class RunState:
-    """What the flows of one run share: its requests, its record, what was done."""
-
-    requests: Requests
-    executor: Executor
-    record: Record
-    prepared: PrepareResult
-    totals: Totals = field(default_factory=Totals)
-    unscored: list[Model | None] = field(default_factory=list)  # scored while the next one is made
-
-    def stage(self, name: str) -> dict[str, Any]:
-        """The record of a stage, made at its first use."""
-        stages: list[dict[str, Any]] = self.record["stages"]
-        for found in stages:
-            if found["name"] == name:
-                return found
-        stages.append({"name": name})
-        return stages[-1]
-
-    def spent(self, stage: str, task: str, artifacts: Iterable[Path]) -> None:
-        """Note what the artifacts cost as their manifests tell it, whichever call made them."""
-        made = [manifest.environment for path in artifacts if (manifest := read_manifest(path)) is not None]
-        row = {
-            "stage": stage,
-            "task": task,
-            "seconds": sum(float(environment.get("seconds", 0.0)) for environment in made),
-            "device_seconds": sum(float(environment.get("device_seconds", 0.0)) for environment in made),
-            "images": _count(task, [int(environment.get("images", 0)) for environment in made]),
-        }
-        kept = [r for r in self.record["stage_seconds"] if (r["stage"], r["task"]) != (stage, task)]
-        self.record["stage_seconds"] = [*kept, row]
-
-
-def _count(task: str, images: list[int]) -> int:
-    """Shards add up; the artifacts of one evaluation tell of the same pictures."""
-    return sum(images) if task == "sample" else max(images, default=0)
 
 
 @dataclass(frozen=True)
@@ -224,54 +165,12 @@ def draw_opponent(state: RunState, number: int, opponent: Model, request: TrainR
     """Plan and sample the opponent's images; what the record keeps of them. Where stages overlap, `request` begins."""
     stage = state.requests.folder.iteration(number)
     written: Plan = plan(stage, **state.requests.plan(number, state.prepared, opponent))
-    beside = replace(meanwhile(state), training=(request, f"k={number}") if state.requests.overlaps else None)
+    early = (request, f"k={number}") if trains_early(state.requests.config) else None
+    beside = replace(meanwhile(state), training=early)
     state.totals.images_sampled += state.executor.sample(number, state.prepared, opponent, beside)
     score_late(state)
     state.spent(stage.name, "sample", (stage.samples(shard) for shard in range(written.shards)))
     return {"images": written.images, "plan_hash": written.plan_hash}
-
-
-def score(state: RunState, model: Model | None, *, last: bool = False) -> None:
-    """Evaluate a model now, or, where stages overlap, while the next one is made."""
-    if state.requests.scores_later and not last:
-        state.unscored.append(model)
-    else:
-        evaluate_model(state, model)
-
-
-def score_late(state: RunState) -> None:
-    """Evaluate what was left for later; the record is written in the order in which models were made."""
-    while state.unscored:
-        evaluate_model(state, state.unscored.pop(0))
-
-
-def meanwhile(state: RunState) -> Meanwhile:
-    """Evaluations that may go on beside what is made now."""
-    return Meanwhile(scoring=tuple((asked, model) for model in state.unscored for asked in _asked(state, model)))
-
-
-def _asked(state: RunState, model: Model | None) -> Iterator[Asked]:
-    """What a model is asked, benchmark by benchmark; the real images only where there are some."""
-    for benchmark in state.requests.benchmarks:
-        asked = ask_once(state.requests, state.record, benchmark, lambda: state.prepared)
-        if model is not None or asked.real is not None:
-            yield asked
-
-
-def evaluate_model(state: RunState, model: Model | None) -> None:
-    """Score a model, or the real held-out images (None), on every benchmark, and write the results down."""
-    requests, name = state.requests, "data" if model is None else model.name
-    made: list[Path] = []
-    for asked in _asked(state, model):
-        result = state.executor.evaluate(asked, model)
-        state.totals.images_sampled += result.images_made
-        state.totals.images_scored += result.images_scored
-        request = requests.evaluate(asked, model)
-        folder = EvaluationFolder(result.folder)
-        made += folder.artifacts(shard_count(request), measured=is_measured(request))
-        note_evaluation(state.record, name, relative(result.folder, requests.root), folder)
-    state.spent(name, "evaluate", made)
-    write_down(requests.folder, state.record)
 
 
 def tell(state: RunState) -> ReportResult:

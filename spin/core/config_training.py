@@ -158,7 +158,7 @@ class TrainConfig(Section):
     )
     reference: Literal["live", "stored"] = setting(
         "live",
-        "the opponent's errors: asked in each pass, or stored once for a sweep over beta or lr",
+        "the opponent's errors: asked in each pass, or stored for a sweep when all images stand",
         source=CHOSEN,
     )
     sft_weight: float = setting(

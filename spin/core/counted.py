@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from spin.core.approximation import EXACT, Approximation
 from spin.core.config_training import LoraLayers
+
+# A network of its own, the policy with its adapter off, or asked before the training, which reads what it said.
+Opponent = Literal["own", "shared", "stored"]
 
 
 @dataclass(frozen=True)
@@ -90,13 +94,16 @@ class Trained:
     """How a stage trains, as far as it decides work and memory."""
 
     images: int  # or pairs, in one pass
-    pairs: bool  # held against an opponent
-    own_opponent: bool  # which is a network of its own, not the policy with its adapter off
+    opponent: Opponent | None  # that pairs are held against; None: images alone
     timesteps: int  # at which a pass reads each pair
     lora_rank: int | None
     lora_layers: LoraLayers
     recompute: bool  # gradient checkpointing
     dtype: str
+
+    @property
+    def pairs(self) -> bool:
+        return self.opponent is not None
 
     @property
     def latents(self) -> int:

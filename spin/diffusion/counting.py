@@ -61,7 +61,8 @@ def count_learning(skeleton: Skeleton, trained: Trained) -> Learning:
         )  # fmt: skip
     opponent: nn.Module | None = None
     if trained.pairs:
-        opponent = skeleton.network().requires_grad_(False) if trained.own_opponent else WithoutAdapter(policy)
+        shared = trained.opponent == "shared"  # what a stored one costs is asked before the training
+        opponent = WithoutAdapter(policy) if shared else skeleton.network().requires_grad_(False)
     flops, alive = _learn(skeleton, policy, opponent, trained)
     copies = 0 if trained.dtype == "float32" or trained.recompute else 2 * weights_of(policy)  # autocast's, kept
     return Learning(

@@ -106,10 +106,10 @@ def _trained(
     adapter = None if trained.lora_rank is None else Adapter(trained.lora_rank, 1.0, trained.lora_layers, seed=0)
     layout = training_layout(trained.dtype, optimizer=optimizer)
     network = open_policy(base, device=device, recompute=trained.recompute, adapter=adapter, layout=layout)
-    opponent: Any = network
-    if trained.own_opponent:
+    opponent: Any = None
+    if trained.opponent == "own":
         opponent = laid_out(load_denoiser(base, device=device), layout)
-    elif adapter is not None:
+    elif trained.opponent == "shared":
         opponent = WithoutAdapter(network)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     kept = [weight.detach().clone() for weight in weights] if averaged else []
@@ -134,7 +134,12 @@ def _forget(device: str) -> None:
     gc.collect()
     if device != "cpu":
         torch.cuda.empty_cache()
-        return
+    else:
+        _trim()
+
+
+def _trim() -> None:
+    """Let the system have what this process has freed."""
     with suppress(OSError, AttributeError):  # of glibc; elsewhere the peak of a smaller size may hold some of before
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -148,7 +153,7 @@ def _clock(device: str) -> float:
 def _now(device: str) -> int:
     if device != "cpu":
         return torch.cuda.memory_allocated()
-    _forget(device)
+    _trim()
     return int(psutil.Process().memory_info().rss)
 
 

@@ -117,8 +117,9 @@ def _learning_seconds(base: Path, trained: Trained, batch: int, *, optimizer: st
     network = open_policy(base, device=device, recompute=trained.recompute, adapter=adapter, layout=layout)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     update = make_optimizer(weights, optimizer, lr=0.0)
-    # An opponent of its own is as large as the policy: that one is asked in its place, and takes no memory more.
-    opponent = network if trained.lora_rank is None else WithoutAdapter(network)
+    # An opponent of its own is as large as the policy: that one is asked in its place, and takes no memory more. One
+    # whose errors are stored is asked as often, before the training.
+    opponent = None if not trained.pairs else network if adapter is None else WithoutAdapter(network)
     learn_once = training_pass(base, network, opponent, trained, device)
     passes = min(math.ceil(batch / trained.images), MOST_PASSES)
 
@@ -133,18 +134,22 @@ def _learning_seconds(base: Path, trained: Trained, batch: int, *, optimizer: st
 
 
 def training_pass(base: Path, network: Any, opponent: Any, trained: Trained, device: str) -> Callable[[], None]:
-    """One pass of training, forward and backward, at one time step of each image or pair."""
+    """One pass of training, forward and backward, at one time step of each image or pair.
+
+    Args:
+        opponent: asked of the same; None: nobody is.
+    """
     images = trained.images * (1 + trained.pairs)
     shape, schedule = facts_of(base).latent_shape, load_schedule(base, device)
     given, dtype = _told(base, images, device, "float32"), trained.dtype
-    policy, reference = Denoiser(network, family_of(base)), Denoiser(opponent, family_of(base))
+    policy, reference = Denoiser(network, family_of(base)), opponent and Denoiser(opponent, family_of(base))
 
     def learn() -> None:
         latents = torch.randn(images, *shape, device=device)
         steps, noise = torch.randint(schedule.steps, (images,), device=device), torch.randn_like(latents)
         with _autocast(device, dtype):
             errors = denoising_errors(policy, latents, noise, steps, given, schedule)
-            if trained.pairs:
+            if reference is not None:
                 with torch.no_grad():
                     denoising_errors(reference, latents, noise, steps, given, schedule)
         errors.mean().backward()

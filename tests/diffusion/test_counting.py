@@ -28,10 +28,10 @@ from spin.miniature.packaged import packaged_pipeline_path
 from tests.checkers import save_concept_checker
 
 SUPERVISED = Trained(
-    images=8, pairs=False, own_opponent=False, timesteps=1, lora_rank=None, lora_layers="attention", recompute=False,
+    images=8, opponent=None, timesteps=1, lora_rank=None, lora_layers="attention", recompute=False,
     dtype="float32",
 )  # fmt: skip
-SELF_PLAY = replace(SUPERVISED, pairs=True, own_opponent=True)
+SELF_PLAY = replace(SUPERVISED, opponent="own")
 GUIDED = Drawn(batch=2, guided=True, steps=20, scheduler="dpmsolver++", decoded=True, encodings=0, dtype="float32")
 TERA = 1e12
 SD15 = 859_520_964
@@ -154,11 +154,12 @@ def test_memory_grows_with_what_a_pass_reads(small: Skeleton) -> None:
     assert learn(SUPERVISED).pass_bytes < 0.6 * pair.pass_bytes
 
 
-def test_an_opponent_of_its_own_or_the_policy_without_its_adapter_is_asked_alike(small: Skeleton) -> None:
-    both = [
-        count_learning(small, replace(SELF_PLAY, lora_rank=4, own_opponent=own)).flops.total for own in (True, False)
-    ]
-    assert both[0] == pytest.approx(both[1], rel=0.001)
+def test_every_kind_of_opponent_is_asked_alike(small: Skeleton) -> None:
+    own, shared, stored = (
+        count_learning(small, replace(SELF_PLAY, lora_rank=4, opponent=kind)).flops.total
+        for kind in ("own", "shared", "stored")
+    )
+    assert own == stored == pytest.approx(shared, rel=0.001)
 
 
 def test_decoding_decides_the_memory_of_drawing(sd15: Skeleton, passes: Passes) -> None:

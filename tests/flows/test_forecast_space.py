@@ -118,6 +118,10 @@ def test_an_adapter_is_its_own_opponent_unless_that_is_another_model() -> None:
     assert other["opponent"] == 4000
 
 
+def test_an_opponent_whose_errors_are_stored_is_not_in_memory_while_the_policy_trains() -> None:
+    assert need("train", "train.reference=stored").parts["opponent"] == 0
+
+
 def test_averaged_weights_are_one_more_copy() -> None:
     assert need("train", "train.ema_decay=0.99").parts["average"] == 4000
     assert need("sft", "train.ema_decay=0.99").parts["average"] == 0

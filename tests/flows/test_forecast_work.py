@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.forecast_work import evaluated_by, micro_batch, own_opponent, sampled_by, trained_by
+from flows.forecast_work import evaluated_by, micro_batch, opponent_of, sampled_by, trained_by
 from spin.core.config import load_config
 
 
@@ -15,17 +15,20 @@ def test_a_pass_holds_no_more_than_a_processs_share() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "own"),
+    ("overrides", "kind"),
     [
-        ((), True),
-        (("train.lora_rank=4",), False),
-        (("train.lora_rank=4", "train.opponent=earlier"), True),
-        (("train.lora_rank=4", "train.opponent=earlier", "iterations=1"), False),
+        ((), "own"),
+        (("train.lora_rank=4",), "shared"),
+        (("train.lora_rank=4", "train.opponent=earlier"), "own"),
+        (("train.lora_rank=4", "train.opponent=earlier", "iterations=1"), "shared"),
+        (("train.lora_rank=4", "train.reference=stored"), "stored"),
+        (("train.reference=stored",), "stored"),
     ],
 )
-def test_whether_the_opponent_is_a_network_of_its_own(overrides: tuple[str, ...], own: bool) -> None:
-    config = load_config("miniature", overrides=list(overrides))
-    assert own_opponent(config.train, config.iterations) is own
+def test_the_opponent_is_another_network_the_policy_without_its_adapter_or_stored(
+    overrides: tuple[str, ...], kind: str
+) -> None:
+    assert opponent_of(load_config("miniature", overrides=list(overrides))) == kind
 
 
 def test_a_probe_and_the_counting_are_asked_for_what_the_config_trains() -> None:
@@ -33,7 +36,7 @@ def test_a_probe_and_the_counting_are_asked_for_what_the_config_trains() -> None
         "miniature", overrides=["train.lora_rank=4", "train.lora_layers=all", "train.gradient_checkpointing=true"]
     )
     found = trained_by(config, config.train, 1)
-    assert (found.lora_rank, found.lora_layers, found.recompute, found.own_opponent) == (4, "all", True, False)
+    assert (found.lora_rank, found.lora_layers, found.recompute, found.opponent) == (4, "all", True, "shared")
     supervised = trained_by(config, config.sft, 1)
     assert (supervised.lora_rank, supervised.recompute, supervised.pairs) == (None, True, False)
 

@@ -9,6 +9,8 @@ from spin.core.config import load_config
 from spin.core.errors import ConfigError, MemoryShortage
 from tests.flows.test_cli import answer
 
+pytestmark = pytest.mark.system
+
 SMALL = ["train.batch_size=2", "execution.device=cpu"]
 
 
@@ -25,6 +27,12 @@ def test_the_command_tells_each_size_and_what_to_set(
     fastest = lines[-1].split("fastest: ")[1].split()[0]
     assert fastest in ("1", "2")
     assert lines[-1].endswith(f"(set train.micro_batch_size={fastest})")
+
+
+def test_what_is_not_tried_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["train.batch_size=1", "execution.device=cpu", "train.compile=true", "train.reference=stored"]
+    assert print_probe(load_config("miniature", overrides=asked), seconds=60).largest == 1
+    assert "tried without train.compile, which changes both columns\nlargest that fits: 1" in capsys.readouterr().out
 
 
 def test_a_bound_that_nothing_fits_under_is_one_line() -> None:
