@@ -49,6 +49,7 @@ def test_full_size_presets_ask_for_nothing_but_the_data(name: str) -> None:
     assert config.evaluation.judges == "published"
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FULL_SIZE],

@@ -63,6 +63,7 @@ def test_one_pass_of_each_network(passes: Passes) -> None:
     assert 0 < passes.prompt.total / TERA < 0.02
 
 
+@pytest.mark.system
 def test_torchs_own_counter_says_the_same_of_training(sd15: Skeleton) -> None:
     ask = Denoiser(sd15.network(), sd15.family)
     with FlopCounterMode(display=False) as counter:
@@ -76,6 +77,7 @@ def test_gradient_checkpointing_costs_another_forward_pass(sd15: Skeleton) -> No
     assert anew.flops.total / TERA == pytest.approx(3.002, rel=0.01)
 
 
+@pytest.mark.system
 def test_a_pair_in_half_precision_takes_what_others_have_measured(sd15: Skeleton) -> None:
     # The project's own numbers: 6.42 TFLOP a pair, 1.44 GB a latent, 40 pairs on an H200 (141 GB).
     pair = count_learning(sd15, replace(SELF_PLAY, dtype="bfloat16"))
@@ -112,6 +114,7 @@ def test_a_picture_costs_its_solvers_passes(
     assert (found.denoised + found.vae).total / TERA == pytest.approx(tera, rel=0.01)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("approximation", "left"),
     [
@@ -141,6 +144,7 @@ def test_remembered_features_take_memory(small: Skeleton) -> None:
     assert reusing > plain
 
 
+@pytest.mark.system
 def test_memory_grows_with_what_a_pass_reads(small: Skeleton) -> None:
     def learn(trained: Trained) -> Learning:
         return count_learning(small, trained)

@@ -41,6 +41,7 @@ def test_sizes_up_to_the_batch_are_tried_and_told(change: dict[str, Any]) -> Non
     assert all(one.peak_bytes is not None and one.peak_bytes >= one.base_bytes > 2**20 for one in heard)
 
 
+@pytest.mark.system
 def test_a_bound_of_memory_is_kept() -> None:
     free, _ = probe(most=1)
     (one,) = free.tried

@@ -62,6 +62,7 @@ def test_a_picture_that_goes_there_and_back_costs_the_autoencoder() -> None:
     assert twice > back > 1.2 * straight
 
 
+@pytest.mark.system
 @pytest.mark.usefixtures("seconds_are_flops")
 def test_a_long_step_is_measured_by_its_first_passes() -> None:
     sft, pair = (replace(trained, dtype="bfloat16") for trained in (SFT, PAIR))

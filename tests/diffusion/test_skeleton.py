@@ -37,6 +37,7 @@ def test_a_denoiser_says_something_of_the_latents_own_shape(full: tuple[Skeleton
     assert said.shape == (2, *skeleton.latent_shape)
 
 
+@pytest.mark.system
 def test_a_step_of_self_play_gives_every_weight_a_gradient_of_its_shape(full: tuple[Skeleton, Any]) -> None:
     skeleton, policy = full
     schedule = load_schedule(skeleton.folder, "meta")

@@ -26,6 +26,7 @@ def rewrite(path: Path, change) -> None:
     path.write_text(json.dumps(change(value) or value), "utf-8")
 
 
+@pytest.mark.system
 def test_the_packaged_folder_is_equal(capsys):
     assert main([str(FOLDER)]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -30,6 +30,7 @@ def test_a_recipe_that_names_its_rates_measures_none(tmp_path: Path) -> None:
     assert (found.pair, found.sampled_image, origin) == (2, 6, "the recipe")
 
 
+@pytest.mark.system
 def test_all_calls_share_the_rates_of_the_first(tmp_path: Path) -> None:
     source, folder = recipe(tmp_path, RECIPE.replace("rates: {pair: 2, sampled_image: 6}\n", "")), tmp_path / "versus"
     found, origin = rates(source, folder)
@@ -45,6 +46,7 @@ def test_where_no_budget_asks_for_time_passes_are_counted(tmp_path: Path) -> Non
     assert rates(recipe(tmp_path, text), tmp_path / "versus")[0] == COUNTED
 
 
+@pytest.mark.system
 def test_prompts_that_are_reported_do_not_choose_under_another_name(tmp_path: Path) -> None:
     for name in ("reported", "chooses"):
         (tmp_path / f"{name}.txt").write_text("a kite\na boat\n")

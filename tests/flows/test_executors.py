@@ -26,6 +26,8 @@ from spin.core.store import discard, is_intact, is_whole
 from spin.train.request import TrainResult
 from tests.flows.conftest import Played, play, tiny
 
+pytestmark = pytest.mark.system
+
 Damage = Callable[[Path], None]
 
 

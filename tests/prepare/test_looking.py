@@ -124,6 +124,7 @@ def test_where_nobody_looks_nothing_is_said(make_request: MakeRequest, folder: P
     assert result.unsafe == {}
 
 
+@pytest.mark.system
 def test_the_miniature_can_be_looked_at_too(make_request: MakeRequest) -> None:
     flagged = run(make_request(source="miniature", rows=40, safety=safety("bright")))
     dropped = run(make_request(source="miniature", rows=40, run="other", safety=safety("bright", drop=True)))

@@ -60,6 +60,7 @@ def test_held_out_pictures_of_the_miniature_keep_every_pixel(make_request: MakeR
     assert np.array_equal(np.asarray(rows[3]["image"]), draw_picture(said, split="validation", target="winners").pixels)
 
 
+@pytest.mark.system
 def test_the_data_do_not_depend_on_the_runs_seed_but_on_the_target(make_request: MakeRequest) -> None:
     one = run(make_request(source="miniature", rows=8))
     two = run(make_request(source="miniature", rows=8, seed=1, run="other"))

@@ -17,12 +17,16 @@ def exported(builder):
     return {file.path: file for file in exports(run, [first], cost_table(run), draw_all(run, first))}
 
 
+@pytest.fixture(scope="module")
+def files(finished_run):
+    return exported(finished_run)
+
+
 def lines(file):
     return list(csv.DictReader(file.text.splitlines()))
 
 
-def test_tables_hold_the_numbers_of_the_page(finished_run):
-    files = exported(finished_run)
+def test_tables_hold_the_numbers_of_the_page(finished_run, files):
     scores = {(row["model"], row["metric"]): row for row in lines(files["tables/test.single.scores.csv"])}
     assert float(scores["SFT", "aesthetic"]["mean"]) == pytest.approx(
         finished_run.values("sft", "aesthetic").mean(), rel=1e-5
@@ -37,8 +41,7 @@ def test_tables_hold_the_numbers_of_the_page(finished_run):
     assert [row["run"].split(":")[0] for row in costs] == ["this run"] * 2 + ["paper"] * 4
 
 
-def test_convergence_and_time_of_every_stage_are_files(finished_run):
-    files = exported(finished_run)
+def test_convergence_and_time_of_every_stage_are_files(files):
     losses = lines(files["tables/convergence.csv"])
     assert [(row["model"], row["opponent"]) for row in losses] == [
         ("SFT", "base"), ("SPIN 1", "SFT"), ("SPIN 2", "SPIN 1"), ("SPIN 3", "SPIN 2"),

@@ -227,6 +227,7 @@ def test_rows_in_buckets_are_told_by_their_size(builder):
     assert told in report(builder)[1]
 
 
+@pytest.mark.system
 def test_without_recorded_seconds_the_stages_own_are_used(builder):
     builder.build()
     builder.write_record(builder.record() | {"stage_seconds": []})

@@ -138,6 +138,7 @@ def test_a_report_written_twice_leaves_no_scraps(builder):
     assert not [path for path in result.page.parent.rglob(".*") if ".tmp-" in path.name]
 
 
+@pytest.mark.system
 def test_files_of_an_earlier_report_that_have_no_successor_are_removed(builder):
     builder.stages = ("base", "sft")
     first, _ = report_of(builder)

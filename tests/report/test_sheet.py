@@ -74,6 +74,7 @@ def flat(number):
     return Picture(Image.new("RGB", (8, 8), (10 * number, 0, 0)), 1, ())
 
 
+@pytest.mark.system
 def test_the_sheet_of_a_run_stands_beside_its_report_and_is_the_same_without_a_page(builder):
     builder.stages = ("base", "sft")
     builder.build()

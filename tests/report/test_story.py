@@ -174,6 +174,7 @@ def test_the_data_is_told_with_what_was_set_aside(builder):
     assert told in story_of(builder, buckets={"512 x 512": 300, "448 x 576": 84})
 
 
+@pytest.mark.system
 def test_files_and_commands_are_named_by_whole_paths(builder):
     builder.stages = ("base", "sft", "iteration-01")
     builder.build()

@@ -126,6 +126,7 @@ def test_a_finished_stage_is_not_trained_again_and_loads_no_model(
     assert fingerprint(request.stage) == before
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("changed", [{"lr": 1e-4}, {"beta": 500.0}, {"batch_size": 4}, {"link": "hinge"}])
 def test_changed_settings_train_again(make_request: MakeRequest, changed: dict[str, Any]) -> None:
     first = run(make_request())
@@ -354,6 +355,7 @@ def test_training_on_the_samplers_own_states_resumes_to_the_same_bytes(world: Wo
     assert log_of(requests[0], "generated_mse")[-1] > 0
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("settings", [{}, {"gradient_checkpointing": True}])
 def test_a_stage_trains_with_the_named_kernel_forward_and_backward(
     make_request: MakeRequest, settings: dict[str, Any]
