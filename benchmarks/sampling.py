@@ -23,6 +23,7 @@ from benchmarks.command import measure
 from benchmarks.measuring import Check, Measured, Way, interleave, machine, matmul
 from benchmarks.profiles import Profile
 from benchmarks.sampling_peers import Peer
+from benchmarks.tables import NOT_COMPILED
 from benchmarks.world import GUIDANCE, World
 from spin.core.counted import network_calls
 from spin.core.planning import read_shard_rows
@@ -45,12 +46,15 @@ def sampling(profile: Profile, folder: Path) -> Measured:
         *(_peer(world, f"DPM 20, batch 1, {d}", "dpmsolver++", d, batch=1) for d in profile.dtypes[:-1]),
         _peer(world, f"N1b {ours}", "pndm", ours, batch=profile.batch),
         _peer(world, f"N2 {ours}", "dpmsolver++", ours, batch=profile.batch),
+        _peer(world, f"N2 {ours}{NOT_COMPILED}", "dpmsolver++", ours, batch=profile.batch, compiles=False),
         _shard(world),
         _network_alone(world),
     ]
     products = [matmul(profile.device, getattr(torch, dtype), side=profile.side) for dtype in profile.dtypes]
     timed, load = interleave([*ways, *products], rounds=profile.rounds, device=profile.device)
-    against = [way.name for way in ways if way.name.startswith(("N1 ", "DPM", "N2"))]
+    against = [
+        way.name for way in ways if way.name.startswith(("N1 ", "DPM", "N2")) and not way.name.endswith(NOT_COMPILED)
+    ]
     facts = {"model": profile.model, "batch": profile.batch, "shard": profile.shard, "guidance": GUIDANCE}
     return Measured(
         "sampling", profile.name, "", "image", timed, against, list(_checks(world)), facts,
@@ -58,10 +62,10 @@ def sampling(profile: Profile, folder: Path) -> Measured:
     )  # fmt: skip
 
 
-def _peer(world: World, name: str, solver: str, dtype: str, *, batch: int) -> Way:
+def _peer(world: World, name: str, solver: str, dtype: str, *, batch: int, compiles: bool = True) -> Way:
     """The pipeline on one batch; compiled where it draws several."""
     prompts, noise = _asked(world, images=batch)
-    compiled, folder = batch > 1 and world.profile.compile_peers, world.folder / "pngs"
+    compiled, folder = compiles and batch > 1 and world.profile.compile_peers, world.folder / "pngs"
     peer, flops = _load_peer(world, solver, dtype, compiled=compiled), _flops(world, solver, decoded=True)
     return Way(name, lambda: peer.draw(prompts, noise, folder), batch, flops, dtype, compiled=compiled)
 
@@ -79,7 +83,7 @@ def _shard(world: World) -> Way:
 
     return Way(
         f"ours {profile.dtypes[-1]}", make, profile.shard, _flops(world, "dpmsolver++", decoded=False),
-        profile.dtypes[-1],
+        profile.dtypes[-1], compiled=profile.compile,
     )  # fmt: skip
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from benchmarks.measuring import Check, Measured, Timed
+
+NOT_COMPILED: Final = ", not compiled"  # after the name of a way: the same, eager
 
 
 def table(measured: Measured) -> list[str]:
     """A row for each way, then what was compared, and whether other work disturbed it."""
-    head = [f"{measured.benchmark}, {measured.profile}", f"s a {measured.unit}, median (p10 to p90)"]
-    head += [f"{measured.unit}s a second", *(f"times {name}" for name in measured.against), "TFLOP/s", "of matmul"]
+    head = [f"{measured.benchmark}, {measured.profile}", f"s/{measured.unit}, median (p10 to p90)"]
+    head += [f"{measured.unit}/s", *(f"times {name}" for name in measured.against), "TFLOP/s", "of matmul"]
     rows = [_row(measured, timed) for timed in measured.timed if not timed.is_ceiling or not measured.against]
     return [*markdown(head, rows), "", *compile_table(measured), *_footnotes(measured)]
 
@@ -18,7 +21,7 @@ def table(measured: Measured) -> list[str]:
 def short_table(found: Sequence[Measured]) -> list[str]:
     """What is ours against each baseline: one line each."""
     rows = [
-        [measured.benchmark, timed.name, f"{number(1 / timed.median)} {measured.unit}s a second", name, ratio]
+        [measured.benchmark, timed.name, f"{number(1 / timed.median)} {measured.unit}/s", name, ratio]
         for measured in found
         for timed in measured.timed
         if timed.name.startswith("ours")
@@ -34,13 +37,21 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def compile_table(measured: Measured) -> list[str]:
-    """What compiling takes: the first call of a process with an empty cache, over a later one."""
-    rows = []
+    """What compiling takes: the first call of a process with an empty cache, over a later one; and when it has paid."""
+    by_name, rows = {timed.name: timed for timed in measured.timed}, []
     for timed in measured.timed:
         seconds = timed.first_seconds - timed.median * timed.units
         if timed.compiled and seconds > 0:
-            rows.append([timed.name, number(seconds)])
-    return [*markdown(["compiled", "s of the first call over a later one"], rows), ""] if rows else []
+            eager = by_name.get(timed.name + NOT_COMPILED)
+            rows.append([timed.name, number(seconds), "" if eager is None else _break_even(seconds, timed, eager)])
+    head = ["compiled", "s of the first call over a later one", f"paid for after, {measured.unit}s"]
+    return [*markdown(head, rows), ""] if rows else []
+
+
+def _break_even(seconds: float, compiled: Timed, eager: Timed) -> str:
+    """Units after which what compiling took is saved."""
+    saved = eager.median - compiled.median
+    return number(seconds / saved) if saved > 0 else "never"
 
 
 def _row(measured: Measured, timed: Timed) -> list[str]:

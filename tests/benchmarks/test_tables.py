@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.measuring import Check
-from benchmarks.tables import number, short_table, table
+from dataclasses import replace
+
+from benchmarks.measuring import Check, Timed
+from benchmarks.tables import compile_table, number, short_table, table
 from tests.benchmarks.test_measuring import measured
 
 
@@ -29,8 +31,17 @@ def test_other_work_is_told_at_the_ratio() -> None:
     assert any("[4.00, 6.00] noisy" in line for line in table(measured(load=[5.0])))
 
 
+def test_what_compiling_takes_stands_with_the_units_that_pay_for_it() -> None:
+    first, eager = Timed("N2", 8, 0.0, [4.0, 4.0], first_seconds=54.0, compiled=True), "N2, not compiled"
+    for seconds, paid in (([8.0, 8.0], "100"), ([3.0, 3.0], "never")):
+        found = replace(measured(), timed=[first, Timed(eager, 8, 0.0, seconds)])
+        assert compile_table(found)[2] == f"| N2 | 50 | {paid} |"
+    assert compile_table(replace(measured(), timed=[first]))[2] == "| N2 | 50 |  |"
+    assert compile_table(measured()) == []
+
+
 def test_the_short_table_has_ours_against_each_baseline() -> None:
-    assert short_table([measured()])[2:] == ["| sampling | ours | 0.5 images a second | slow | 5.00 [4.00, 6.00] |"]
+    assert short_table([measured()])[2:] == ["| sampling | ours | 0.5 image/s | slow | 5.00 [4.00, 6.00] |"]
 
 
 def test_numbers_have_three_digits() -> None:

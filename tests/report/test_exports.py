@@ -49,8 +49,8 @@ def test_convergence_and_time_of_every_stage_are_files(files):
     assert sum(float(row["seconds"]) for row in lines(files["tables/time.csv"])) == 3 * 20.5 + 12.5 + 5.5
 
 
-def test_differences_name_what_was_left_out_and_how_many_prompts_are_needed(finished_run):
-    found = lines(exported(finished_run)["tables/test.single.differences.csv"])
+def test_differences_name_what_was_left_out_and_how_many_prompts_are_needed(files):
+    found = lines(files["tables/test.single.differences.csv"])
     row = next(r for r in found if (r["model"], r["against"], r["metric"]) == ("SPIN 3", "start", "aesthetic"))
     assert (row["opponent"], row["prompts"], row["left out"]) == ("SFT", "16", "0")
     assert int(row["prompts needed"]) >= 1
@@ -67,8 +67,8 @@ def test_the_papers_table_holds_known_numbers_only(builder):
     assert float(row["difference"]) == pytest.approx(float(row["run"]) - 7.4326, abs=1e-4)
 
 
-def test_plots_are_whole_svg_files_with_colours_of_their_own(finished_run):
-    plots = [file for path, file in exported(finished_run).items() if path.startswith("plots/")]
+def test_plots_are_whole_svg_files_with_colours_of_their_own(files):
+    plots = [file for path, file in files.items() if path.startswith("plots/")]
     assert len(plots) > 20
     for file in plots:
         assert ET.fromstring(file.text).tag == "{http://www.w3.org/2000/svg}svg"
