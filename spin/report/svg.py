@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 INK: Final = "#010101"
 MUTED: Final = "#020202"
@@ -64,12 +65,13 @@ def draw(paint: Callable[[Axes], None], *, name: str, title: str, size: tuple[fl
         size: inches.
     """
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=size, layout="constrained")
+        layout = ConstrainedLayoutEngine()
+        figure = Figure(figsize=size, layout=layout)
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         figure.suptitle(title, x=0.005, ha="left", fontsize=9.5, fontweight="bold")
         paint(axes)
-        figure.get_layout_engine().execute(figure)
+        layout.execute(figure)
         figure.set_layout_engine(None)  # else savefig draws all once more, for the layout alone
         stream = io.StringIO()
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
