@@ -44,9 +44,13 @@ def sampling(profile: Profile, folder: Path) -> Measured:
     ways = [
         *(_peer(world, f"N1 {dtype}", "pndm", dtype, batch=1) for dtype in profile.dtypes),
         *(_peer(world, f"DPM 20, batch 1, {d}", "dpmsolver++", d, batch=1) for d in profile.dtypes[:-1]),
+        _peer(world, f"N2 {ours}", "dpmsolver++", ours, batch=profile.batch),  # its compile is a cold one
+        *(
+            [_peer(world, f"N2 {ours}{NOT_COMPILED}", "dpmsolver++", ours, batch=profile.batch, compiles=False)]
+            if profile.compile_peers
+            else []
+        ),
         _peer(world, f"N1b {ours}", "pndm", ours, batch=profile.batch),
-        _peer(world, f"N2 {ours}", "dpmsolver++", ours, batch=profile.batch),
-        _peer(world, f"N2 {ours}{NOT_COMPILED}", "dpmsolver++", ours, batch=profile.batch, compiles=False),
         _shard(world),
         _network_alone(world),
     ]

@@ -37,7 +37,10 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def compile_table(measured: Measured) -> list[str]:
-    """What compiling takes: the first call of a process with an empty cache, over a later one; and when it has paid."""
+    """What compiling takes, and when it has paid: the first call over a later one.
+
+    The cache of graphs is empty at first; who compiles the same network again finds it there.
+    """
     by_name, rows = {timed.name: timed for timed in measured.timed}, []
     for timed in measured.timed:
         seconds = timed.first_seconds - timed.median * timed.units

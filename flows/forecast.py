@@ -23,7 +23,7 @@ from spin.core.gpus import DRAWING_SHARE, TRAINING_SHARE, Gpu, named_gpu
 from spin.core.outline import Rows, Task, Unit, outline
 from spin.core.safety import DIFFUSERS
 from spin.diffusion.architectures.known import KNOWN, Architecture, packaged_architecture
-from spin.diffusion.attention import attending
+from spin.diffusion.attention import has_kernel
 from spin.diffusion.families.registry import check_model
 from spin.diffusion.optimizers import has_optimizer
 from spin.prepare.base import local_base
@@ -170,7 +170,7 @@ def unit_seconds(
         speed = machine.gpu.speed
         return seconds_by_speed(config, counts, rows, speed), f"operations counted; {speed.told}; {share}"
     speed = matmul_speed(machine.kind, threads=config.execution.threads)
-    why = _why_not_probed(config, base, tried_by_speed(config, counts, speed))
+    why = _why_not_probed(config, base, machine.kind, tried_by_speed(config, counts, speed))
     if why is None:
         rates = measured(config, base.folder, machine.kind)
         return seconds_by_probe(config, counts, rows, rates), f"{machine.name}, probed with one batch of each kind"
@@ -187,27 +187,29 @@ def measured(
     """
     from spin.diffusion.probe import measure  # torch: only this command and runs pay for it
 
-    with attending(config.execution.attention, device=device, dtype=config.execution.dtype):
-        return measure(
-            base,
-            sampled=sampled or sampled_by(config),
-            evaluated=evaluated or evaluated_by(config),
-            sft=trained_by(config, config.sft, 1),
-            pair=trained_by(config, config.train, 1),
-            sft_batch=config.sft.batch_size,
-            pair_batch=config.train.batch_size,
-            optimizer=config.train.optimizer,
-            device=device,
-            threads=config.execution.threads,
-        )
+    return measure(
+        base,
+        sampled=sampled or sampled_by(config),
+        evaluated=evaluated or evaluated_by(config),
+        sft=trained_by(config, config.sft, 1),
+        pair=trained_by(config, config.train, 1),
+        sft_batch=config.sft.batch_size,
+        pair_batch=config.train.batch_size,
+        optimizer=config.train.optimizer,
+        attention=config.execution.attention,
+        device=device,
+        threads=config.execution.threads,
+    )
 
 
-def _why_not_probed(config: Config, base: Base, tried: Mapping[Unit, float]) -> str | None:
+def _why_not_probed(config: Config, base: Base, device: str, tried: Mapping[Unit, float]) -> str | None:
     """Why work of each kind is not tried here; None where it is."""
     if base.architecture is not None:
         return "the model is not here"
     if not has_optimizer(config.train.optimizer):
         return f"{config.train.optimizer} is not here"
+    if not has_kernel(config.execution.attention, device=device, dtype=config.execution.dtype):
+        return f"attention's {config.execution.attention} kernel is not here"
     return None if _probe_seconds(config, tried) < _LONGEST_PROBE else "a probe would take long"
 
 

@@ -17,7 +17,7 @@ from tasks.reporting import record as write_down
 
 
 def trains_early(config: Config) -> bool:
-    """Whether a training begins on the first images: one whose opponent answers before it needs all of them."""
+    """Whether a training begins on the first images; where the opponent's errors are stored, that reads all first."""
     return _overlaps(config) and config.train.reference == "live"
 
 

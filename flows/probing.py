@@ -42,6 +42,8 @@ def print_probe(config: Config, *, seconds: float, limit_bytes: int | None = Non
     processes = train_processes(config, machine)
     trained, share = trained_by(config, section, processes), max(section.batch_size // processes, 1)
     what = _WHAT[trained.pairs]
+    for line in _untried(config, processes):
+        console.print(line, highlight=False, soft_wrap=True)  # one line, also in a pipe
     console.print(f"{what:>8} {'memory':>10} {what + '/s':>10}", highlight=False)
     with attending(config.execution.attention, device=machine.kind, dtype=config.execution.dtype):
         found = largest_micro_batch(
@@ -53,8 +55,7 @@ def print_probe(config: Config, *, seconds: float, limit_bytes: int | None = Non
             f"not one of its {what} fits on {machine.name}",
             fix="set train.gradient_checkpointing=true, or train.lora_rank=16, or take a larger device",
         )
-    for line in (*_untried(config, processes), _verdict(found, share)):
-        console.print(line, highlight=False, soft_wrap=True)  # one line, also in a pipe
+    console.print(_verdict(found, share), highlight=False, soft_wrap=True)
     return found
 
 

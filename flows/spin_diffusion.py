@@ -162,7 +162,7 @@ def iteration(state: RunState, number: int, start: Model) -> Model:
 
 
 def draw_opponent(state: RunState, number: int, opponent: Model, request: TrainRequest) -> dict[str, Any]:
-    """Plan and sample the opponent's images; what the record keeps of them. Where stages overlap, `request` begins."""
+    """Plan and sample the opponent's images; what the record keeps of them. `request` may begin meanwhile."""
     stage = state.requests.folder.iteration(number)
     written: Plan = plan(stage, **state.requests.plan(number, state.prepared, opponent))
     early = (request, f"k={number}") if trains_early(state.requests.config) else None

@@ -158,7 +158,7 @@ class TrainConfig(Section):
     )
     reference: Literal["live", "stored"] = setting(
         "live",
-        "the opponent's errors: asked in each pass, or stored for a sweep when all images stand",
+        "the opponent's errors: asked in each pass, or stored for a sweep once all images stand",
         source=CHOSEN,
     )
     sft_weight: float = setting(

@@ -103,6 +103,7 @@ class Trained:
 
     @property
     def pairs(self) -> bool:
+        """Whether it trains on pairs, held against an opponent."""
         return self.opponent is not None
 
     @property

@@ -34,6 +34,15 @@ def refuse_missing_kernel(name: str, *, device: str, dtype: str) -> None:
         )  # fmt: skip
 
 
+def has_kernel(name: str, *, device: str, dtype: str) -> bool:
+    """Whether a device may have such a kernel for the precision."""
+    try:
+        refuse_missing_kernel(name, device=device, dtype=dtype)
+    except ConfigError:
+        return False
+    return True
+
+
 @contextmanager
 def attending(name: str, *, device: str, dtype: str) -> Iterator[None]:
     """Attention by one kernel alone while the block runs, in all threads of this process.

@@ -117,6 +117,7 @@ def _trained(
     # All time steps of a pair are alive at once in a training; here they are so many more images of one.
     learn = training_pass(base, network, opponent, replace(trained, images=trained.images * trained.timesteps), device)
     seconds = 0.0
+    _forget(device)
     for _ in range(_STEPS):
         base_bytes = _now(device) + sum(weight.nbytes for weight in weights)  # as before a pass of a long step
         begun = _clock(device)

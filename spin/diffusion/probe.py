@@ -15,6 +15,7 @@ import torch
 
 from spin.core.counted import Drawn, Trained
 from spin.core.gpus import Speed
+from spin.diffusion.attention import attending
 from spin.diffusion.checkpoint import DTYPES, load_denoiser, load_schedule, load_vae
 from spin.diffusion.conditioning import Conditioning
 from spin.diffusion.denoiser import Denoiser, denoising_errors
@@ -53,6 +54,7 @@ def measure(
     sft_batch: int,
     pair_batch: int,
     optimizer: str,
+    attention: str,
     device: str,
     threads: int,
 ) -> Rates:
@@ -60,11 +62,13 @@ def measure(
 
     Args:
         sft_batch, pair_batch: images of a supervised step, pairs of a SPIN step.
-        optimizer: adamw or adamw_8bit, as the config names them.
+        optimizer, attention: as the config names them; the VAE's attention is always torch's choice.
     """
     torch.set_num_threads(threads)
-    drawing = partial(_drawing_seconds, base, device=device, threads=threads)
-    learning = partial(_learning_seconds, base, optimizer=optimizer, device=device, threads=threads)
+    drawing = partial(_drawing_seconds, base, attention=attention, device=device, threads=threads)
+    learning = partial(
+        _learning_seconds, base, optimizer=optimizer, attention=attention, device=device, threads=threads
+    )
     return Rates(
         sampled_image=drawing(sampled),
         evaluated_image=drawing(evaluated),
@@ -88,7 +92,7 @@ def matmul_speed(device: str, *, threads: int) -> Speed:
     return Speed(name, half, tf32, single, "measured")
 
 
-def _drawing_seconds(base: Path, drawn: Drawn, *, device: str, threads: int) -> float:
+def _drawing_seconds(base: Path, drawn: Drawn, *, attention: str, device: str, threads: int) -> float:
     """Of one image of a batch."""
     batch, dtype, back = drawn.batch, drawn.dtype, drawn.encodings > 0
     denoiser = Denoiser(load_denoiser(base, device=device, dtype=dtype), family_of(base))
@@ -97,11 +101,12 @@ def _drawing_seconds(base: Path, drawn: Drawn, *, device: str, threads: int) -> 
 
     def draw() -> None:
         noise = torch.randn(batch, *facts_of(base).latent_shape, device=device).to(given.dtype)
-        latents = sample_latents(
-            denoiser, solver, noise=noise, given=given, unconditional=given[:1],
-            guidance_scale=_GUIDED if drawn.guided else 1.0, num_inference_steps=drawn.steps,
-            approximation=drawn.approximation,
-        )  # fmt: skip
+        with attending(attention, device=device, dtype=dtype):
+            latents = sample_latents(
+                denoiser, solver, noise=noise, given=given, unconditional=given[:1],
+                guidance_scale=_GUIDED if drawn.guided else 1.0, num_inference_steps=drawn.steps,
+                approximation=drawn.approximation,
+            )  # fmt: skip
         if vae is not None:
             pictures = decode_latents(vae, latents)
             for _ in range(drawn.encodings):
@@ -110,7 +115,9 @@ def _drawing_seconds(base: Path, drawn: Drawn, *, device: str, threads: int) -> 
     return _seconds(draw, device=device, threads=threads) / batch
 
 
-def _learning_seconds(base: Path, trained: Trained, batch: int, *, optimizer: str, device: str, threads: int) -> float:
+def _learning_seconds(
+    base: Path, trained: Trained, batch: int, *, optimizer: str, attention: str, device: str, threads: int
+) -> float:
     """Of one image, or of one pair at one time step, in a step of `batch`; of a very long step the first passes."""
     adapter = None if trained.lora_rank is None else Adapter(trained.lora_rank, 1.0, trained.lora_layers, seed=0)
     layout = training_layout(trained.dtype, optimizer=optimizer)
@@ -130,7 +137,8 @@ def _learning_seconds(base: Path, trained: Trained, batch: int, *, optimizer: st
         update.step()
         update.zero_grad()
 
-    return _seconds(learn, device=device, threads=threads) / (passes * trained.images)
+    with attending(attention, device=device, dtype=trained.dtype):
+        return _seconds(learn, device=device, threads=threads) / (passes * trained.images)
 
 
 def training_pass(base: Path, network: Any, opponent: Any, trained: Trained, device: str) -> Callable[[], None]:
@@ -142,7 +150,8 @@ def training_pass(base: Path, network: Any, opponent: Any, trained: Trained, dev
     images = trained.images * (1 + trained.pairs)
     shape, schedule = facts_of(base).latent_shape, load_schedule(base, device)
     given, dtype = _told(base, images, device, "float32"), trained.dtype
-    policy, reference = Denoiser(network, family_of(base)), opponent and Denoiser(opponent, family_of(base))
+    policy = Denoiser(network, family_of(base))
+    reference = None if opponent is None else Denoiser(opponent, family_of(base))
 
     def learn() -> None:
         latents = torch.randn(images, *shape, device=device)

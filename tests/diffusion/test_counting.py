@@ -166,6 +166,14 @@ def test_every_kind_of_opponent_is_asked_alike(small: Skeleton) -> None:
     assert own == stored == pytest.approx(shared, rel=0.001)
 
 
+def test_a_stored_opponent_leaves_nothing_alive_in_a_pass(small: Skeleton) -> None:
+    stored, own, images = (
+        count_learning(small, replace(SELF_PLAY, opponent=kind)).pass_bytes for kind in ("stored", "own", None)
+    )
+    assert 1.8 * images < stored <= 2 * images  # a pair is two images, and no more
+    assert stored <= own
+
+
 def test_decoding_decides_the_memory_of_drawing(sd15: Skeleton, passes: Passes) -> None:
     def drawn(**changes: object) -> Drawing:
         return count_drawing(sd15, replace(GUIDED, **changes), passes)  # type: ignore[arg-type]

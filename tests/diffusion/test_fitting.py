@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -11,6 +12,7 @@ import pytest
 
 from spin.core.counted import Trained
 from spin.core.micro_batch import Found, Tried
+from spin.diffusion.checkpoint import load_denoiser
 from spin.diffusion.fitting import SHARE, _limit, largest_micro_batch
 from spin.miniature.packaged import packaged_pipeline_path
 
@@ -32,8 +34,16 @@ def probe(trained: Trained = PAIR, **changes: Any) -> tuple[Found, list[Tried]]:
 @pytest.mark.parametrize(
     "change", [{}, {"lora_rank": 2, "opponent": "shared", "timesteps": 2}, {"opponent": "stored"}], ids=str
 )
-def test_sizes_up_to_the_batch_are_tried_and_told(change: dict[str, Any]) -> None:
+def test_sizes_up_to_the_batch_are_tried_and_told(change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    opponents: list[str] = []
+
+    def load(base: Path, **named: Any) -> Any:
+        opponents.append(base.name)
+        return load_denoiser(base, **named)
+
+    monkeypatch.setattr("spin.diffusion.fitting.load_denoiser", load)
     found, heard = probe(replace(PAIR, **change))
+    assert len(opponents) == (0 if change else 3)  # a stored or shared one is no network of its own
     assert [one.size for one in heard] == [1, 2, 4]
     assert heard == list(found.tried)
     assert (found.largest, found.complete) == (4, True)
@@ -46,7 +56,7 @@ def test_a_bound_of_memory_is_kept() -> None:
     free, _ = probe(most=1)
     (one,) = free.tried
     assert one.peak_bytes is not None
-    limit = one.peak_bytes + 2**23
+    limit = one.peak_bytes + 2**25
     found, heard = probe(most=2**20, limit_bytes=limit)
     assert 0 < found.largest < 2**12
     # A CPU refuses nothing: the last size may take what its allocator keeps beside it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import spin.diffusion.probe as probe_module
 from spin.core.counted import Drawn, Trained
 from spin.diffusion.optimizers import make_optimizer
 from spin.diffusion.policy import open_policy
@@ -38,14 +40,34 @@ def seconds_are_flops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def probe(**changes: Any) -> Rates:
     asked: dict[str, Any] = {
         "sampled": SAMPLED, "evaluated": replace(SAMPLED, guided=True, decoded=True), "sft": SFT, "pair": PAIR,
-        "sft_batch": 2, "pair_batch": 2, "optimizer": "adamw", "device": "cpu", "threads": 1,
+        "sft_batch": 2, "pair_batch": 2, "optimizer": "adamw", "attention": "auto", "device": "cpu", "threads": 1,
     }  # fmt: skip
     return measure(packaged_pipeline_path(), **{**asked, **changes})
 
 
-def test_every_rate_is_in_seconds_of_this_machine() -> None:
-    found = probe()
-    assert all(0 < rate < 60 for rate in (found.sampled_image, found.evaluated_image, found.sft_image, found.pair))
+def test_a_rate_is_in_seconds_of_one_thread_for_one_image_or_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = count(step=6)  # seconds between two looks at the clock
+    monkeypatch.setattr("spin.diffusion.probe.time", SimpleNamespace(process_time=lambda: next(ticks)))
+    few, many = (probe(sampled=replace(SAMPLED, batch=2), sft_batch=4, threads=threads) for threads in (1, 2))
+    assert (few.sampled_image, few.sft_image, few.pair) == (3.0, 1.5, 3.0)
+    assert many.sft_image == 0.75
+
+
+def test_the_denoiser_is_asked_by_the_named_kernel_and_the_vae_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    really = torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.flash_sdp_enabled
+
+    def kernels() -> str:
+        return "all" if really[1]() else "math"
+
+    def spy(name: str) -> None:
+        work = getattr(probe_module, name)
+        monkeypatch.setattr(probe_module, name, lambda *a, **k: (asked.append(f"{name} {kernels()}"), work(*a, **k))[1])
+
+    for name in ("sample_latents", "decode_latents", "denoising_errors"):
+        spy(name)
+    probe(attention="math")
+    assert set(asked) == {"sample_latents math", "decode_latents all", "denoising_errors math"}
 
 
 @pytest.mark.usefixtures("seconds_are_flops")

@@ -149,6 +149,13 @@ def test_an_optimizer_that_is_not_here_is_not_probed(monkeypatch: pytest.MonkeyP
     assert told.startswith("operations counted, for adamw_8bit is not here; ")
 
 
+def test_a_kernel_that_is_not_here_is_not_probed() -> None:
+    config = load_config("miniature", overrides=["execution.attention=efficient"])
+    machine, base = Machine("a CPU", 8 * GIB, 1, "cpu", None), Base("x", packaged_pipeline_path(), None)
+    told = unit_seconds(config, base, machine, COUNTS, Rows(None, None, None, ""))[1]
+    assert told.startswith("operations counted, for attention's efficient kernel is not here; ")
+
+
 def test_the_miniature_is_probed_here(tmp_path: Path) -> None:
     found = forecast(load_config("miniature", overrides=[f"run.root={tmp_path}", *SMALL]))
     assert found.told == "this machine's CPU, probed with one batch of each kind"

@@ -32,7 +32,15 @@ def test_the_command_tells_each_size_and_what_to_set(
 def test_what_is_not_tried_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["train.batch_size=1", "execution.device=cpu", "train.compile=true", "train.reference=stored"]
     assert print_probe(load_config("miniature", overrides=asked), seconds=60).largest == 1
-    assert "tried without train.compile, which changes both columns\nlargest that fits: 1" in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith("tried without train.compile, which changes both columns\n   pairs")
+    shared = ["train.batch_size=2", "sft.batch_size=2", "execution.device=cpu", "execution.train_processes=2"]
+    print_probe(load_config("miniature", overrides=[*shared, "execution.train_sharding=full"]), seconds=60)
+    assert capsys.readouterr().out.startswith("tried undivided; execution.train_sharding=full leaves room for more\n")
+
+
+def test_a_kernel_that_is_not_here_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"execution\.attention: a CPU has no efficient kernel"):
+        print_probe(load_config("miniature", overrides=[*SMALL, "execution.attention=efficient"]), seconds=60)
 
 
 def test_a_bound_that_nothing_fits_under_is_one_line() -> None:
