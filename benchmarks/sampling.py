@@ -44,21 +44,13 @@ def sampling(profile: Profile, folder: Path) -> Measured:
     ways = [
         *(_peer(world, f"N1 {dtype}", "pndm", dtype, batch=1) for dtype in profile.dtypes),
         *(_peer(world, f"DPM 20, batch 1, {d}", "dpmsolver++", d, batch=1) for d in profile.dtypes[:-1]),
-        _peer(world, f"N2 {ours}", "dpmsolver++", ours, batch=profile.batch),  # its compile is a cold one
-        *(
-            [_peer(world, f"N2 {ours}{NOT_COMPILED}", "dpmsolver++", ours, batch=profile.batch, compiles=False)]
-            if profile.compile_peers
-            else []
-        ),
-        _peer(world, f"N1b {ours}", "pndm", ours, batch=profile.batch),
+        *_batches(world, ours),
         _shard(world),
         _network_alone(world),
     ]
     products = [matmul(profile.device, getattr(torch, dtype), side=profile.side) for dtype in profile.dtypes]
     timed, load = interleave([*ways, *products], rounds=profile.rounds, device=profile.device)
-    against = [
-        way.name for way in ways if way.name.startswith(("N1 ", "DPM", "N2")) and not way.name.endswith(NOT_COMPILED)
-    ]
+    against = [way.name for way in ways if way.name.startswith(("N1 ", "DPM")) or way.name == f"N2 {ours}"]
     facts = {"model": profile.model, "batch": profile.batch, "shard": profile.shard, "guidance": GUIDANCE}
     return Measured(
         "sampling", profile.name, "", "image", timed, against, list(_checks(world)), facts,
@@ -66,10 +58,19 @@ def sampling(profile: Profile, folder: Path) -> Measured:
     )  # fmt: skip
 
 
-def _peer(world: World, name: str, solver: str, dtype: str, *, batch: int, compiles: bool = True) -> Way:
-    """The pipeline on one batch; compiled where it draws several."""
+def _batches(world: World, dtype: str) -> Iterator[Way]:
+    """The tuned pipelines; the first compile is the cold one, and the same without it tells when that has paid."""
+    batch, compiled = world.profile.batch, world.profile.compile_peers
+    yield _peer(world, f"N2 {dtype}", "dpmsolver++", dtype, batch=batch, compiled=compiled)
+    if compiled:
+        yield _peer(world, f"N2 {dtype}{NOT_COMPILED}", "dpmsolver++", dtype, batch=batch)
+    yield _peer(world, f"N1b {dtype}", "pndm", dtype, batch=batch, compiled=compiled)
+
+
+def _peer(world: World, name: str, solver: str, dtype: str, *, batch: int, compiled: bool = False) -> Way:
+    """The pipeline on one batch."""
     prompts, noise = _asked(world, images=batch)
-    compiled, folder = compiles and batch > 1 and world.profile.compile_peers, world.folder / "pngs"
+    folder = world.folder / "pngs"
     peer, flops = _load_peer(world, solver, dtype, compiled=compiled), _flops(world, solver, decoded=True)
     return Way(name, lambda: peer.draw(prompts, noise, folder), batch, flops, dtype, compiled=compiled)
 

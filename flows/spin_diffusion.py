@@ -18,10 +18,11 @@ from flows.executors import executor_of
 from flows.forms import Advanced, config_of, filled
 from flows.gate import pass_gate
 from flows.naming import named, tag_run
-from flows.overlapping import meanwhile, score, score_late, trains_early
+from flows.overlapping import trains_early
 from flows.requests import Model, Requests
 from flows.rounds import Round, note_round, play_against
 from flows.run_state import RunState, Totals
+from flows.scoring import meanwhile, score, score_late
 from spin.core.config_identity import config_to_json
 from spin.core.errors import ConfigError
 from spin.core.labels import iteration_label

@@ -63,9 +63,10 @@ def count_learning(skeleton: Skeleton, trained: Trained) -> Learning:
     if trained.pairs:
         shared = trained.opponent == "shared"  # what a stored one costs is asked before the training
         opponent = WithoutAdapter(policy) if shared else skeleton.network().requires_grad_(False)
-    flops, alive = _learn(skeleton, policy, opponent, trained)
-    if trained.opponent == "stored":
-        _, alive = _learn(skeleton, policy, None, trained)
+    stored = trained.opponent == "stored"
+    flops, alive = _learn(skeleton, policy, None if stored else opponent, trained)
+    if stored:
+        flops += _flops(lambda: _ask(skeleton, opponent, trained.images * trained.latents))
     copies = 0 if trained.dtype == "float32" or trained.recompute else 2 * weights_of(policy)  # autocast's, kept
     return Learning(
         flops=flops * (1 / (trained.images * trained.timesteps)),
