@@ -21,9 +21,8 @@ from spin.core.memory import in_use, is_shortage
 from spin.core.micro_batch import Found, Tried, find_largest
 from spin.diffusion.checkpoint import load_denoiser
 from spin.diffusion.lora import WithoutAdapter
-from spin.diffusion.optimizers import make_optimizer
-from spin.diffusion.policy import Adapter, laid_out, open_policy, training_layout
-from spin.diffusion.probe import training_pass
+from spin.diffusion.policy import laid_out, training_layout
+from spin.diffusion.probe import Learner, training_pass
 
 SHARE: Final = 0.9  # of what is free: another process may take some meanwhile
 _STEPS: Final = 2  # of each size: the first one makes the moments, and pays for kernels
@@ -103,28 +102,24 @@ def _trained(
     """Bytes before a pass and at most, and pairs or images a second: of the second of two steps of one pass each."""
     _forget(device)
     _reset_peak(device)
-    adapter = None if trained.lora_rank is None else Adapter(trained.lora_rank, 1.0, trained.lora_layers, seed=0)
-    layout = training_layout(trained.dtype, optimizer=optimizer)
-    network = open_policy(base, device=device, recompute=trained.recompute, adapter=adapter, layout=layout)
+    learner = Learner.open(base, trained, optimizer=optimizer, device=device)
     opponent: Any = None
     if trained.opponent == "own":
+        layout = training_layout(trained.dtype, optimizer=optimizer)
         opponent = laid_out(load_denoiser(base, device=device), layout)
     elif trained.opponent == "shared":
-        opponent = WithoutAdapter(network)
-    weights = [weight for weight in network.parameters() if weight.requires_grad]
-    kept = [weight.detach().clone() for weight in weights] if averaged else []
-    update, base_bytes = make_optimizer(weights, optimizer, lr=0.0), 0
+        opponent = WithoutAdapter(learner.network)
+    kept, base_bytes = [weight.detach().clone() for weight in learner.weights] if averaged else [], 0
     # All time steps of a pair are alive at once in a training; here they are so many more images of one.
-    learn = training_pass(base, network, opponent, replace(trained, images=trained.images * trained.timesteps), device)
+    images = trained.images * trained.timesteps
+    learn = training_pass(base, learner.network, opponent, replace(trained, images=images), device)
     seconds = 0.0
     _forget(device)
     for _ in range(_STEPS):
-        base_bytes = _now(device) + sum(weight.nbytes for weight in weights)  # as before a pass of a long step
+        base_bytes = _now(device) + sum(weight.nbytes for weight in learner.weights)  # as before a pass of a long step
         begun = _clock(device)
         learn()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        update.step()
-        update.zero_grad()
+        learner.step()
         seconds = _clock(device) - begun
     kept.clear()
     return base_bytes, _peak(device), trained.images / seconds

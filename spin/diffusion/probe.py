@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +42,29 @@ class Rates:
     evaluated_image: float  # with decoding
     pair: float  # a SPIN training pair, at one time step
     sft_image: float
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A policy and the optimizer of what is trained of it."""
+
+    network: Any
+    weights: Sequence[torch.nn.Parameter]
+    optimizer: torch.optim.Optimizer
+
+    @classmethod
+    def open(cls, base: Path, trained: Trained, *, optimizer: str, device: str) -> Learner:
+        adapter = None if trained.lora_rank is None else Adapter(trained.lora_rank, 1.0, trained.lora_layers, seed=0)
+        layout = training_layout(trained.dtype, optimizer=optimizer)
+        network = open_policy(base, device=device, recompute=trained.recompute, adapter=adapter, layout=layout)
+        weights = [weight for weight in network.parameters() if weight.requires_grad]
+        return cls(network, weights, make_optimizer(weights, optimizer, lr=0.0))
+
+    def step(self) -> None:
+        """All that a training does after its passes; no weight moves."""
+        torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
 
 def measure(
@@ -119,23 +142,18 @@ def _learning_seconds(
     base: Path, trained: Trained, batch: int, *, optimizer: str, attention: str, device: str, threads: int
 ) -> float:
     """Of one image, or of one pair at one time step, in a step of `batch`; of a very long step the first passes."""
-    adapter = None if trained.lora_rank is None else Adapter(trained.lora_rank, 1.0, trained.lora_layers, seed=0)
-    layout = training_layout(trained.dtype, optimizer=optimizer)
-    network = open_policy(base, device=device, recompute=trained.recompute, adapter=adapter, layout=layout)
-    weights = [weight for weight in network.parameters() if weight.requires_grad]
-    update = make_optimizer(weights, optimizer, lr=0.0)
+    learner = Learner.open(base, trained, optimizer=optimizer, device=device)
     # An opponent of its own is as large as the policy: that one is asked in its place, and takes no memory more. One
     # whose errors are stored is asked as often, before the training.
-    opponent = None if not trained.pairs else network if adapter is None else WithoutAdapter(network)
+    network, adapted = learner.network, trained.lora_rank is not None
+    opponent = None if not trained.pairs else WithoutAdapter(network) if adapted else network
     learn_once = training_pass(base, network, opponent, trained, device)
     passes = min(math.ceil(batch / trained.images), MOST_PASSES)
 
     def learn() -> None:
         for _ in range(passes):
             learn_once()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        update.step()
-        update.zero_grad()
+        learner.step()
 
     with attending(attention, device=device, dtype=trained.dtype):
         return _seconds(learn, device=device, threads=threads) / (passes * trained.images)

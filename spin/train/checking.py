@@ -17,7 +17,6 @@ from spin.core.layout import StageFolder, manifest_path
 from spin.core.progress import Progress
 from spin.core.schema import read_table
 from spin.core.store import read_manifest, verify
-from spin.train.identity import training_identity
 from spin.train.loop import Loop
 from spin.train.processes import Processes, class_of
 from spin.train.request import TrainRequest
@@ -40,7 +39,7 @@ def check_steps(request: TrainRequest, processes: Processes, progress: Progress)
     stage, steps = StageFolder(request.stage), min(request.check_steps, request.settings.steps)
     verify(stage.training_log)
     standing = read_table(stage.training_log).to_pylist()[:steps]
-    with _apart(request) as elsewhere, Loop(elsewhere, training_identity(elsewhere), processes) as loop:
+    with _apart(request) as elsewhere, Loop(elsewhere, processes) as loop:
         for _ in range(steps):
             loop.advance()
             progress(loop.done.step, steps, loop.note())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Self
 
 import torch
@@ -41,14 +41,8 @@ class Loop:
     A context: at its end, or an error, the thread that reads ahead ends too.
     """
 
-    def __init__(
-        self,
-        request: TrainRequest,
-        identity: Mapping[str, Any] | None,
-        processes: Processes,
-        arriving: Arriving | None = None,
-    ) -> None:
-        self.request, self.settings, self._identity = request, request.settings, identity
+    def __init__(self, request: TrainRequest, processes: Processes, arriving: Arriving | None = None) -> None:
+        self.request, self.settings = request, request.settings
         self.processes, self.arriving = processes, arriving
         self._device_clock = device_clock(request.device)
         self.stage = StageFolder(request.stage)
@@ -68,14 +62,16 @@ class Loop:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and self.arriving is not None:
             self.arriving.standing.give_up()
+        self.close()
+
+    def close(self) -> None:
+        """End the thread that reads ahead."""
         self._loader.close()
 
-    @property
+    @cached_property
     def identity(self) -> Mapping[str, Any]:
         """What the weights are made from; known when the last of the images stands."""
-        if self._identity is None:
-            self._identity = training_identity(self.request)
-        return self._identity
+        return training_identity(self.request)
 
     def advance(self) -> None:
         """One optimizer step."""

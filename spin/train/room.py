@@ -67,7 +67,7 @@ def _run(request: TrainRequest, processes: Processes, progress: Progress) -> Tra
         return TrainResult(checkpoint, digest, 0, 0, time.perf_counter() - start, ())
     store_errors(request, processes, progress=progress)
     _reset_peak(request)
-    with Loop(request, None, processes, found) as loop, following(request, _followed(loop), processes) as trackers:
+    with Loop(request, processes, found) as loop, following(request, _followed(loop), processes) as trackers:
         steps, done = settings.steps - loop.done.step, loop.done.step
         trackers.tell(loop.done)
         for _ in range(steps):

@@ -110,7 +110,7 @@ def test_a_backward_pass_that_cannot_be_compiled_is_found_before_the_first_step(
 
 def test_trying_out_leaves_no_gradient(make_request: MakeRequest, compiler: list[int]) -> None:
     request = make_request(settings={**SHORT, "compile": True})
-    with Loop(request, training_identity(request), Processes("cpu")) as loop:
+    with Loop(request, Processes("cpu")) as loop:
         assert len(compiler) == 2
         assert [p.grad for p in loop.networks.update.parameters if p.grad is not None] == []
 
@@ -126,7 +126,7 @@ def test_divided_weights_are_not_compiled(make_request: MakeRequest) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_weights_and_moments_are_float32_and_lie_as_the_precision_wants(make_request: MakeRequest, dtype: str) -> None:
     request = make_request(settings={**SHORT, "ema_decay": 0.9}, dtype=dtype)
-    with Loop(request, training_identity(request), Processes("cpu")) as loop:
+    with Loop(request, Processes("cpu")) as loop:
         loop.advance()
         tensors = loop.networks.tensors
         weights = list(tensors.denoiser.parameters())
@@ -186,7 +186,7 @@ def test_a_real_compile_has_the_losses_of_an_eager_training(
     found = []
     for on in (False, True):
         request = make_request(str(on), settings={**SHORT, **settings, "compile": on}, dtype=dtype)
-        with Loop(request, training_identity(request), Processes("cpu")) as loop:
+        with Loop(request, Processes("cpu")) as loop:
             for _ in range(2):
                 loop.advance()
             found.append([(row["loss"], row["gradient_norm"]) for row in loop.done.log])

@@ -16,7 +16,6 @@ from spin.core.layout import StageFolder
 from spin.core.plan import visits
 from spin.core.schema import read_table
 from spin.sample.room import run as sample
-from spin.train.identity import training_identity
 from spin.train.loop import Loop
 from spin.train.processes import Processes
 from spin.train.request import TrainRequest
@@ -64,7 +63,7 @@ def no_question(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def loop_of(request: TrainRequest) -> Loop:
-    return Loop(request, training_identity(request), Processes("cpu"))
+    return Loop(request, Processes("cpu"))
 
 
 def test_the_watch_sees_a_question(monkeypatch: pytest.MonkeyPatch) -> None:

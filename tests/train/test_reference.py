@@ -96,7 +96,7 @@ def test_a_sweep_asks_the_opponent_once(make_request: MakeRequest, tmp_path: Pat
 def test_the_opponent_is_not_loaded_where_its_errors_are_stored(make_request: MakeRequest, tmp_path: Path) -> None:
     request = make_request(settings=SHORT, errors=tmp_path / "errors")
     run(request)
-    with Loop(request, training_identity(request), Processes("cpu")) as loop:
+    with Loop(request, Processes("cpu")) as loop:
         assert loop.networks.opponent is None
         assert loop.step_of.opponent is None
 
@@ -168,7 +168,7 @@ def test_errors_that_are_damaged_are_made_again(make_request: MakeRequest, tmp_p
     assert asked == [8] * 4
     path.unlink()
     with pytest.raises(ArtifactError, match="missing"):
-        Loop(request, training_identity(request), Processes("cpu"))
+        Loop(request, Processes("cpu"))
 
 
 def test_predictions_are_not_stored(make_request: MakeRequest, tmp_path: Path) -> None:

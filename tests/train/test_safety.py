@@ -10,7 +10,6 @@ import torch
 from spin.core.layout import StageFolder
 from spin.core.schema import UNSAFE, read_table
 from spin.sample.room import run as sample
-from spin.train.identity import training_identity
 from spin.train.loop import Loop
 from spin.train.processes import Processes
 from spin.train.request import TrainRequest
@@ -26,7 +25,7 @@ def marked(world: World, folder: Path, name: str) -> StageFolder:
 
 
 def loop_of(request: TrainRequest) -> Loop:
-    return Loop(request, training_identity(request), Processes("cpu"))
+    return Loop(request, Processes("cpu"))
 
 
 def test_marked_images_are_trained_on_unless_they_are_to_be_dropped(world: World, tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from spin.core.store import is_intact
 from spin.diffusion import policy
 from spin.diffusion.checkpoint import load_denoiser
 from spin.train import networks
-from spin.train.identity import training_identity
 from spin.train.loop import Loop
 from spin.train.processes import Processes
 from spin.train.request import TrainRequest
@@ -136,7 +135,7 @@ def test_a_skipped_step_leaves_the_average_where_it_is(
 ) -> None:
     scaled(monkeypatch, start=2.0**127)
     request = make_request(settings={"steps": 12, "held_out_every_steps": 100, "ema_decay": 0.9})
-    loop = Loop(request, training_identity(request), Processes("cpu"))
+    loop = Loop(request, Processes("cpu"))
     average = loop.networks.tensors.average
     assert average is not None
     for _ in range(12):
