@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spin.diffusion.transfer import to_device
+
 
 @dataclass(frozen=True)
 class Conditioning:
@@ -44,8 +46,8 @@ class Conditioning:
     def clone(self) -> Conditioning:
         return self._each(torch.clone)
 
-    def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> Conditioning:
-        return self._each(lambda values: values.to(device, dtype))
+    def to(self, device: str | torch.device, dtype: torch.dtype) -> Conditioning:
+        return self._each(lambda values: to_device(values, device, dtype))
 
     def expand(self, count: int) -> Conditioning:
         """One row as `count` of them, without a copy."""

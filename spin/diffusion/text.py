@@ -57,7 +57,7 @@ class TextEmbeddings:
             raise ArtifactError(f"prompt {missing!r} has no embedding", where="text.parquet", fix="prepare again")
         given = Conditioning({name: torch.from_numpy(values[rows]) for name, values in self.values.items()})
         places = {name: place for place, name in enumerate(unique)}
-        return given.to(self.device, self.dtype)[[places[name] for name in hashes]]
+        return given[[places[name] for name in hashes]].to(self.device, self.dtype)
 
     @cached_property
     def empty(self) -> Conditioning:

@@ -39,6 +39,7 @@ from spin.diffusion.remembering import Remembered
 from spin.diffusion.sampler import decode_unit, sample_latents, to_bytes
 from spin.diffusion.solvers import load_solver
 from spin.diffusion.text import PromptEncoder
+from spin.diffusion.transfer import to_device
 from spin.evaluate.asked import Picture, Prompt
 from spin.evaluate.latents import HeldOutLatents
 from spin.evaluate.request import EvaluateRequest
@@ -108,7 +109,7 @@ class Subject:
         """(B, H, W, 3) of one batch, and which of them came from finite numbers."""
         given = self._encoded([picture.asked.prompt for picture in pictures])
         seeds = [(picture.asked.seed, picture.draw, picture.asked.draws) for picture in pictures]
-        noise = drawn_noise(seeds, facts_of(self.folder).latent_shape).to(given.device, given.dtype)
+        noise = to_device(drawn_noise(seeds, facts_of(self.folder).latent_shape), given.device, given.dtype)
         nothing = self._encoded([""])
         with attending(request.attention, device=self.device, dtype=self.dtype):
             latents = sample_latents(
@@ -140,8 +141,8 @@ class Subject:
             seeds = [seed_of("denoising", rows[row].prompt_id, draw) for row, draw in picked]
             timesteps = torch.tensor([seed % schedule.steps for seed in seeds], device=request.device)
             given = self._encoded([rows[row].prompt for row, _ in picked])
-            noise = initial_noise(seeds, tuple(latents.shape[1:])).to(given.device, given.dtype)
-            clean = latents[[row for row, _ in picked]].to(given.device, given.dtype)
+            noise = to_device(initial_noise(seeds, tuple(latents.shape[1:])), given.device, given.dtype)
+            clean = to_device(latents[[row for row, _ in picked]], given.device, given.dtype)
             with torch.no_grad(), attending(request.attention, device=self.device, dtype=self.dtype):
                 errors = denoising_errors(self.denoiser, clean, noise, timesteps, given, schedule)
             fresh = len(draws) - start * request.batch_size  # what lies behind is padding

@@ -24,6 +24,7 @@ from spin.diffusion.safety import Checker, resident_checker
 from spin.diffusion.sampler import decode_unit, encode_images, sample_latents, to_bytes
 from spin.diffusion.solvers import load_solver
 from spin.diffusion.text import TextEmbeddings
+from spin.diffusion.transfer import to_device
 from spin.sample.drawn import Drawn, finite_rows
 from spin.sample.request import SampleRequest
 
@@ -82,12 +83,12 @@ class Opponent:
             states.append(state.float())
             times.append(int(timestep))
 
-        noise = initial_noise([row["seed"] for row in rows], self.shape_of(rows[0])).to(given.device, given.dtype)
+        noise = initial_noise([row["seed"] for row in rows], self.shape_of(rows[0]))
         with attending(request.attention, device=request.device, dtype=request.dtype):
             latents = sample_latents(
                 self.denoiser,
                 self.solver,
-                noise=noise,
+                noise=to_device(noise, given.device, given.dtype),
                 given=given,
                 unconditional=self.text.empty,
                 guidance_scale=request.guidance_scale,
