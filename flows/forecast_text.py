@@ -42,18 +42,22 @@ def _head(found: Forecast) -> list[tuple[str, str]]:
         ("run", f"{config.run.name}, on {many}{machine.name}, {config.execution.dtype}"),
         ("base", base),
         ("rows", f"{rows} ({found.rows.told})"),
-        *_approximations(found),
+        *_drawing(found),
         ("times", found.told),
     ]
 
 
-def _approximations(found: Forecast) -> list[tuple[str, str]]:
-    """What the opponent's sampling leaves out, and the share of its operations that this saves."""
-    told, sampled = str(found.config.sampling.approximation), found.counts.sampled
-    if not told or sampled is None:
+def _drawing(found: Forecast) -> list[tuple[str, str]]:
+    """How the opponent draws; what that leaves out, and the share of its operations that this saves."""
+    sampling, sampled = found.config.sampling, found.counts.sampled
+    if sampled is None:
         return []
-    saved = sampled.saved.total / (sampled.saved + sampled.denoised).total
-    return [("approximated", f"{told}; saves {saved:.0%} of the operations of the opponent's network")]
+    guidance = f"guidance {sampling.guidance_scale:g}" if sampling.guidance_scale > 1 else "no guidance"
+    rows = [("draws", f"{sampling.num_inference_steps} steps of {sampling.scheduler}, {guidance}")]
+    if told := str(sampling.approximation):
+        saved = sampled.saved.total / (sampled.saved + sampled.denoised).total
+        rows.append(("approximated", f"{told}; saves {saved:.0%} of the operations of the opponent's network"))
+    return rows
 
 
 def _tasks(found: Forecast) -> Table:

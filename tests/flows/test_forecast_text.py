@@ -69,6 +69,16 @@ def test_tasks_stand_under_their_stage_with_what_they_wait_for(printed) -> None:
     assert "total | 8.4 h | 66.7" in lines
 
 
+def test_how_the_opponent_draws_is_told(printed) -> None:
+    config = load_config("miniature", overrides=["sampling.num_inference_steps=7", "sampling.guidance_scale=2.5"])
+    drawn = replace(COUNTS, sampled=DRAWN)
+    assert "draws | 7 steps of dpmsolver++, guidance 2.5" in squeezed(
+        printed(replace(FOUND, config=config, counts=drawn))
+    )
+    assert "draws | 20 steps of dpmsolver++, no guidance" in squeezed(printed(replace(FOUND, counts=drawn)))
+    assert not any(line.startswith("draws") for line in printed(replace(FOUND, counts=replace(COUNTS, sampled=None))))
+
+
 def test_what_sampling_leaves_out_is_named_with_what_it_saves(printed) -> None:
     assert not any(line.startswith("approximated") for line in printed(FOUND))
     config = load_config("miniature", overrides=["sampling.reuse_every=3"])
