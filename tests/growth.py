@@ -1,7 +1,6 @@
-"""Peak memory of a process of its own over many rows: `python -m tests.growth planning|pairs|... FOLDER`.
+"""Peak memory and time of a process of its own over many rows: `python -m tests.growth planning|pairs|... FOLDER`.
 
     python -m tests.growth all /tmp/growth     # writes 10 thousand and a million rows, and tells all four
-
 
 The folders hold real files of the formats that the rooms read, with tiny pictures and latents; nothing is faked.
 """
@@ -12,9 +11,11 @@ import io
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -30,13 +31,23 @@ SHAPE = (4, 8, 8)
 MIB = 2**20
 
 
-def growth_of(work: str, few: Path, many: Path) -> float:
-    """MiB by which the peak grows from few rows to many, each in a process of its own."""
-    peaks = []
-    for folder in (few, many):
-        command = [sys.executable, "-m", "tests.growth", work, str(folder)]
-        peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]))
-    return (peaks[1] - peaks[0]) / MIB
+class Growth(NamedTuple):
+    """From few rows to many, each in a process of its own."""
+
+    mib: float  # of the peak
+    seconds: float  # that the many took
+
+
+def growth_of(work: str, few: Path, many: Path) -> Growth:
+    (_, least), (seconds, most) = (_worked(work, folder) for folder in (few, many))
+    return Growth((most - least) / MIB, seconds)
+
+
+def _worked(work: str, folder: Path) -> tuple[float, int]:
+    """Seconds and peak bytes of the work in a process of its own; its imports are no part of the seconds."""
+    command = [sys.executable, "-m", "tests.growth", work, str(folder)]
+    seconds, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-2:]
+    return float(seconds), int(peak)
 
 
 def write_pictures(folder: Path, rows: int) -> Path:
@@ -195,12 +206,14 @@ def tell_all(folder: Path, few: int = 10_000, many: int = 1_000_000) -> None:
         for place, rows in zip(places, (few, many), strict=True):
             if not place.exists():
                 write(place, rows)
-        print(f"{work:<12} {growth_of(work, *places):+6.0f} MiB from {few} to {many} rows", flush=True)
+        mib, seconds = growth_of(work, *places)
+        print(f"{work:<12} {mib:+6.0f} MiB from {few} to {many} rows; these took {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "all":
         tell_all(Path(sys.argv[2]))
     else:
+        start = time.perf_counter()
         WORK[sys.argv[1]](Path(sys.argv[2]))
-        print(peak_bytes())
+        print(time.perf_counter() - start, peak_bytes())

@@ -20,17 +20,17 @@ ALLOWED_MIB = 40
 @pytest.mark.slow
 def test_judging_two_hundred_thousand_rows_takes_the_memory_of_ten_thousand(tmp_path: Path) -> None:
     few, many = (write_pictures(tmp_path / str(rows), rows) for rows in (FEW, MANY))
-    assert growth_of("judging", few, many) < ALLOWED_MIB
+    assert growth_of("judging", few, many).mib < ALLOWED_MIB
 
 
 @pytest.mark.slow
 def test_evaluating_the_held_out_tenth_of_two_hundred_thousand_takes_the_memory_of_ten_thousand(tmp_path: Path) -> None:
     few, many = (write_held_out_rows(tmp_path / str(rows), rows) for rows in (FEW, MANY))
-    assert growth_of("evaluating", few, many) < ALLOWED_MIB
+    assert growth_of("evaluating", few, many).mib < ALLOWED_MIB
 
 
 @pytest.mark.slow
 def test_two_hundred_thousand_pairs_are_planned_and_read_in_the_memory_of_ten_thousand(tmp_path: Path) -> None:
     few, many = (write_stage(tmp_path / str(rows), rows) for rows in (FEW, MANY))
-    assert growth_of("planning", few, many) < ALLOWED_MIB
-    assert growth_of("pairs", few, many) < ALLOWED_MIB
+    assert growth_of("planning", few, many).mib < ALLOWED_MIB
+    assert growth_of("pairs", few, many).mib < ALLOWED_MIB
