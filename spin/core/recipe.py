@@ -74,13 +74,13 @@ class Claim(Section):
     model: Name  # an arm: its last model; or arm/iteration-01; or base
     over: Name
     on: Name = "average"
-    wants: Literal["above", "not below", "same"] = "above"
-    margin: float | None = Field(default=None, gt=0)  # of "not below": how far below counts as no loss, in the unit
+    wants: Literal["above", "not below", "within", "same"] = "above"
+    margin: float | None = Field(default=None, gt=0)  # how far below, or to either side, counts as no difference
 
     @model_validator(mode="after")
     def _margin_where_it_is_asked(self) -> Self:
-        if (self.wants == "not below") != (self.margin is not None):
-            raise ValueError("'not below' needs a margin: how far below counts as no loss; nothing else has one")
+        if (self.wants in ("not below", "within")) != (self.margin is not None):
+            raise ValueError("'not below' and 'within' need a margin, in the metric's unit; nothing else has one")
         return self
 
 

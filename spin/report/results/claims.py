@@ -37,6 +37,7 @@ def judge(study: Study, claim: Claim) -> Judged:
 
     above      it lies above 0. does not hold: it lies below 0
     not below  it lies above -margin. does not hold: it lies below -margin
+    within     it lies between -margin and margin. does not hold: it lies below the one or above the other
     same       no prompt differs, for any seed
     """
     model, other = study.row(claim.model), study.row(claim.over)
@@ -45,12 +46,13 @@ def judge(study: Study, claim: Claim) -> Judged:
         return Judged(claim, "not measured", None)
     if claim.wants == "same":
         return Judged(claim, "holds" if found.largest == 0 else "does not hold", found)
-    better, limit = -1 if column_of(study, claim.on).lower_is_better else 1, -(claim.margin or 0.0)
-    low, high = sorted((better * found.estimate.low, better * found.estimate.high))
-    seeds = [better * value for value in found.by_seed]
-    if low > limit and min(seeds) > limit:
+    better, limit = -1 if column_of(study, claim.on).lower_is_better else 1, claim.margin or 0.0
+    told = [better * value for value in (found.estimate.low, found.estimate.high, *found.by_seed)]
+    least, most = min(told), max(told)
+    if least > -limit and (most < limit or claim.wants != "within"):
         return Judged(claim, "holds", found)
-    return Judged(claim, "does not hold" if high < limit and max(seeds) < limit else "cannot be told", found)
+    outside = most < -limit or (claim.wants == "within" and least > limit)
+    return Judged(claim, "does not hold" if outside else "cannot be told", found)
 
 
 def column_of(study: Study, metric: str) -> Column:

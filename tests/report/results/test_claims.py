@@ -53,9 +53,17 @@ def test_the_same_is_the_same_for_every_prompt_and_seed(study: Study) -> None:
     assert verdict(study, "spin", "sft", "alignment", "same") == "does not hold"  # though the means are equal
 
 
-def test_a_margin_belongs_to_not_below_alone() -> None:
-    for wants, margin in (("not below", None), ("above", 0.1)):
-        with pytest.raises(ValueError, match="needs a margin"):
+def test_within_asks_for_evidence_on_both_sides(study: Study) -> None:
+    assert verdict(study, "spin", "sft", "alignment", "within", 0.5) == "holds"
+    assert verdict(study, "spin", "sft", "alignment", "within", 0.1) == "cannot be told"
+    assert verdict(study, "sft", "spin", "aesthetic", "within", 5.0) == "does not hold"  # 15 below
+    assert verdict(study, "spin", "sft", "aesthetic", "within", 5.0) == "does not hold"  # 15 above
+    assert verdict(study, "spin", "sft", "aesthetic", "not below", 5.0) == "holds"
+
+
+def test_a_margin_belongs_to_not_below_and_within_alone() -> None:
+    for wants, margin in (("not below", None), ("within", None), ("above", 0.1)):
+        with pytest.raises(ValueError, match="need a margin"):
             Claim.model_validate({"says": "So.", "model": "a", "over": "b", "wants": wants, "margin": margin})
 
 
