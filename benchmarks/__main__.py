@@ -15,6 +15,7 @@ from typing import Final
 from benchmarks.command import MEASURED
 from benchmarks.measuring import read_measured
 from benchmarks.tables import short_table
+from benchmarks.targets import goals
 
 ORDER: Final = ("ceilings", "artifacts", "sampling", "training", "scoring", "orchestration", "scaling")
 
@@ -29,7 +30,7 @@ def main() -> int:
     failed = [name for name in names if not _run(name, asked.profile, asked.keep)]
     files = [asked.keep / asked.profile / f"{name}.json" for name in names if name not in failed]
     found = [read_measured(file) for file in files]
-    print("\n".join(short_table(found)))
+    print("\n".join([*short_table(found), "", *goals(asked.profile, {each.benchmark: each for each in found})]))
     for measured in found:
         if not measured.counts:
             failed.append(measured.benchmark)

@@ -40,7 +40,7 @@ def artifacts(profile: Profile, folder: Path) -> Measured:
         Way("read, ours, whole table", partial(read_ours, ours), size, kind="read"),
         Way("read, ours, rows by chance", partial(read_rows, ours, order), size, kind="read"),
     ]
-    timed, load = interleave(ways, rounds=2 * profile.rounds)
+    rounds = interleave(ways, rounds=2 * profile.rounds)
     found = {
         "a table": read_ours(ours),
         "a list column": read_lists(lists),
@@ -53,8 +53,8 @@ def artifacts(profile: Profile, folder: Path) -> Measured:
     ]
     facts = {"MB": round(size, 1), "latent": "4 x 64 x 64 float16", "rows at once": BATCH}
     return Measured(
-        "artifacts", profile.name, "", "MB", timed, ["write, list column", "read, list column"], checks, facts,
-        machine("cpu"), load,
+        "artifacts", profile.name, "", "MB", against=["write, list column", "read, list column"], checks=checks,
+        facts=facts, machine=machine("cpu"), **rounds._asdict(),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import Final
 import torch
 
 from benchmarks.measuring import Measured, write_measured
+from benchmarks.paper import PROFILE_NAMES, sampling_ladder
 from benchmarks.profiles import PROFILES, Profile
 from benchmarks.tables import table
 
@@ -30,15 +31,17 @@ def measure(benchmark: Callable[[Profile, Path], Measured], told: str | None) ->
     profile: Profile = PROFILES[asked.profile]
     if asked.rounds:
         profile = replace(profile, rounds=asked.rounds)
-    _take_cores(profile)
+    take_cores(profile)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as temporary:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(temporary) / "inductor")  # every compile is a cold one
         found = benchmark(profile, asked.folder or Path(temporary))
     found = replace(found, command=f"python -m benchmarks.{found.benchmark} {profile.name}")
     write_measured(asked.keep / profile.name / f"{found.benchmark}.json", found)
     print("\n".join(table(found)))
+    if found.benchmark == "sampling" and profile.name in PROFILE_NAMES:
+        print("\n".join(["", *sampling_ladder({profile.name: {found.benchmark: found}})]))
 
 
-def _take_cores(profile: Profile) -> None:
+def take_cores(profile: Profile) -> None:
     """Ours and the baselines alike take every core; a GPU's host works with one thread."""
     torch.set_num_threads(os.cpu_count() or 1 if profile.device == "cpu" else 1)

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+import psutil
 import torch
 
 from spin.core.environment import cpu_model, versions
@@ -23,7 +24,9 @@ from spin.core.statistics import Estimate, percentile_interval
 
 RESAMPLES: Final = 10_000
 MATMUL: Final = "matmul"
-_BUSY: Final = 1.25  # load for each core above which other work was there too: the benchmark itself takes all cores
+_BUSY: Final = 1.1  # load for each core above which other work was there too: the benchmark itself takes all cores
+_STOLEN: Final = 0.05  # share of the cores' time that a virtual machine's host gave to others
+_PRODUCT_SECONDS: Final = 1.0  # of the large products of a round: one by itself meets a core before its full clock
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ class Measured:
     facts: Mapping[str, Any] = field(default_factory=dict)  # batch, steps, dtype, counts
     machine: Mapping[str, Any] = field(default_factory=dict)
     load: Sequence[float] = ()  # average of a minute, before each round
+    stolen: Sequence[float] = ()  # share of the cores' time that the host gave to others, in each round
 
     def of(self, name: str) -> Timed:
         return next(timed for timed in self.timed if timed.name == name)
@@ -114,7 +118,8 @@ class Measured:
     @property
     def noisy(self) -> bool:
         """Whether other work took the cores meanwhile."""
-        return max(self.load, default=0.0) > _BUSY * float(self.machine.get("cores", 1))
+        busy = max(self.load, default=0.0) > _BUSY * float(self.machine.get("cores", 1))
+        return busy or max(self.stolen, default=0.0) > _STOLEN
 
     def share(self, timed: Timed) -> float | None:
         """Of the rate of matrix products in the same precision and run; None where either is not known."""
@@ -134,29 +139,57 @@ def ratio(slow: np.ndarray, fast: np.ndarray, *, seed: int = 0) -> Estimate:
     return Estimate(float(np.median(slow) / np.median(fast)), float(low), float(high))
 
 
-def interleave(ways: Sequence[Way], *, rounds: int, device: str = "cpu") -> tuple[list[Timed], list[float]]:
-    """Every way once to warm up, then all of them in turn, round after round; and the load before each round.
+class Interleaved(NamedTuple):
+    timed: list[Timed]
+    load: list[float]  # before each round
+    stolen: list[float]  # in each round
+
+
+def interleave(ways: Sequence[Way], *, rounds: int, device: str = "cpu") -> Interleaved:
+    """Every way once to warm up, then all of them in turn, round after round.
 
     What the warm-up takes more than a round is compiling, where a way compiles.
     """
     first = {way.name: _seconds(way, device) for way in ways}
     seconds: dict[str, list[float]] = {way.name: [] for way in ways}
     load: list[float] = []
+    stolen: list[float] = []
     for number in range(rounds):
         load.append(os.getloadavg()[0])
+        before = _core_seconds()
         for way in ways:
             seconds[way.name].append(_seconds(way, device))
             told = f"round {number + 1} of {rounds}: {way.name} {seconds[way.name][-1] / way.units:.4g} s each"
             print(told, file=sys.stderr, flush=True)
+        stolen.append(_stolen_since(before))
     timed = [Timed(w.name, w.units, w.flops, seconds[w.name], first[w.name], w.dtype, w.kind, w.compiled) for w in ways]
-    return timed, load
+    return Interleaved(timed, load, stolen)
 
 
 def matmul(device: str, dtype: torch.dtype, *, side: int) -> Way:
-    """A large matrix product on random data, in TFLOP: what a device reaches at most."""
+    """Large matrix products on random data, in TFLOP: what a device reaches at most."""
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     name = str(dtype).removeprefix("torch.")
-    return Way(f"{MATMUL} {name}", lambda: left @ right, units=2e-12 * side**3, flops=1e12, dtype=name)
+    once = Way("", lambda: left @ right)
+    _seconds(once, device)
+    times = max(1, round(_PRODUCT_SECONDS / _seconds(once, device)))
+
+    def multiply() -> None:
+        for _ in range(times):
+            left @ right  # noqa: B018
+
+    return Way(f"{MATMUL} {name}", multiply, units=2e-12 * side**3 * times, flops=1e12, dtype=name)
+
+
+def _core_seconds() -> tuple[float, float]:
+    """All time of all cores so far, and what of it the host gave to others; (0, 0) where the system does not tell."""
+    times = psutil.cpu_times()
+    return sum(times), float(getattr(times, "steal", 0.0))
+
+
+def _stolen_since(before: tuple[float, float]) -> float:
+    total, stolen = (now - then for now, then in zip(_core_seconds(), before, strict=True))
+    return stolen / total if total else 0.0
 
 
 def machine(device: str) -> dict[str, Any]:

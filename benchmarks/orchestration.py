@@ -25,11 +25,14 @@ _STAMPED_AFTER: Final = 3.0  # seconds: what was just written gets no stamp
 
 def orchestration(profile: Profile, folder: Path) -> Measured:
     own_prefect(folder)
-    timed, load = interleave([_empty_shards(), *_resumes(profile, folder, missing := [])], rounds=profile.rounds)
+    rounds = interleave([_empty_shards(), *_resumes(profile, folder, missing := [])], rounds=profile.rounds)
     demo = _demo(folder)
     checks = [Check("shards that a resume makes again, and trainings", float(sum(missing)), 0.0)]
     facts = {"shards of a resume": profile.standing, "shard": "16 MiB", "checkpoint": "3.4 GB", **demo}
-    return Measured("orchestration", profile.name, "", "shard", timed, (), checks, facts, machine("cpu"), load)
+    return Measured(
+        "orchestration", profile.name, "", "shard", checks=checks, facts=facts, machine=machine("cpu"),
+        **rounds._asdict(),
+    )  # fmt: skip
 
 
 def own_prefect(folder: Path) -> None:

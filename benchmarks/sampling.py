@@ -4,13 +4,16 @@
 
 N1 is the pipeline as its documentation calls it: one prompt, PNDM 50, PIL, PNG. N1b draws batches with a compiled UNet,
 N2 also takes DPM-Solver++ 20: the paper's fast recipe. Ours is the sample room at work on a shard, from the plan to the
-committed Parquet file; `UNet alone` is as many forward passes of its UNet and nothing else.
+committed Parquet file; `UNet alone` is as many forward passes of its UNet and nothing else. On a CPU a profiler also
+tells which share of one shard's seconds lie inside its network.
 """
 
 from __future__ import annotations
 
+import cProfile
+import pstats
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -29,6 +32,7 @@ from spin.core.counted import network_calls
 from spin.core.planning import read_shard_rows
 from spin.core.schema import read_table, read_tensors
 from spin.diffusion.counting import count_passes
+from spin.diffusion.denoiser import Denoiser
 from spin.diffusion.noise import initial_noise
 from spin.sample.opponent import resident_opponent
 from spin.sample.room import run as sample
@@ -41,20 +45,26 @@ _COMPARED: Final = 2  # images, where nothing is compiled: no kernel then goes b
 def sampling(profile: Profile, folder: Path) -> Measured:
     world = World.make(folder, profile)
     ours = profile.dtypes[-1]
+    shard = one_shard(world)
     ways = [
         *(_peer(world, f"N1 {dtype}", "pndm", dtype, batch=1) for dtype in profile.dtypes),
         *(_peer(world, f"DPM 20, batch 1, {d}", "dpmsolver++", d, batch=1) for d in profile.dtypes[:-1]),
         *_batches(world, ours),
-        _shard(world),
+        shard,
         _network_alone(world),
     ]
     products = [matmul(profile.device, getattr(torch, dtype), side=profile.side) for dtype in profile.dtypes]
-    timed, load = interleave([*ways, *products], rounds=profile.rounds, device=profile.device)
+    rounds = interleave([*ways, *products], rounds=profile.rounds, device=profile.device)
     against = [way.name for way in ways if way.name.startswith(("N1 ", "DPM")) or way.name == f"N2 {ours}"]
-    facts = {"model": profile.model, "batch": profile.batch, "shard": profile.shard, "guidance": GUIDANCE}
+    facts = {
+        "model": profile.model, "batch": profile.batch, "shard": profile.shard, "guidance": GUIDANCE,
+        "attention": "torch's choice", "solver of ours": f"dpmsolver++ {_STEPS['dpmsolver++']}",
+    }  # fmt: skip
+    if profile.device == "cpu":  # a GPU is asked and not waited for
+        facts["share of a shard inside its network"] = _share_of(shard.run, Denoiser.__call__)
     return Measured(
-        "sampling", profile.name, "", "image", timed, against, list(_checks(world)), facts,
-        machine(profile.device), load,
+        "sampling", profile.name, "", "image", against=against, checks=list(_checks(world)), facts=facts,
+        machine=machine(profile.device), **rounds._asdict(),
     )  # fmt: skip
 
 
@@ -75,7 +85,7 @@ def _peer(world: World, name: str, solver: str, dtype: str, *, batch: int, compi
     return Way(name, lambda: peer.draw(prompts, noise, folder), batch, flops, dtype, compiled=compiled)
 
 
-def _shard(world: World) -> Way:
+def one_shard(world: World) -> Way:
     """The room on a fresh stage each time; its model is resident after the first."""
     profile, numbers = world.profile, count()
 
@@ -95,6 +105,7 @@ def _shard(world: World) -> Way:
 def _network_alone(world: World) -> Way:
     """The resident opponent's network, asked as often as a batch asks it."""
     profile = world.profile
+    batches = profile.shard // profile.batch
     stage = world.stage("alone", images=profile.batch)
     opponent, _ = resident_opponent(world.sample_request(stage))
     given = opponent.text.of([row["prompt_hash"] for row in read_shard_rows(stage, 0)])
@@ -104,12 +115,22 @@ def _network_alone(world: World) -> Way:
 
     @torch.no_grad()
     def ask() -> None:
-        for _ in range(network_calls("dpmsolver++", _STEPS["dpmsolver++"])):
+        for _ in range(batches * network_calls("dpmsolver++", _STEPS["dpmsolver++"])):
             opponent.denoiser(noise, step, context)
 
     return Way(
-        "UNet alone", ask, profile.batch, _flops(world, "dpmsolver++", decoded=False), profile.dtypes[-1]
+        "UNet alone", ask, profile.shard, _flops(world, "dpmsolver++", decoded=False), profile.dtypes[-1]
     )  # fmt: skip
+
+
+def _share_of(run: Callable[[], object], inside: Callable[..., object]) -> float:
+    """Of the seconds of a call, those that another function takes in it."""
+    profiler = cProfile.Profile()
+    profiler.runcall(run)
+    stats = pstats.Stats(profiler)
+    code = inside.__code__
+    spent = stats.stats[code.co_filename, code.co_firstlineno, code.co_name]  # type: ignore[attr-defined]
+    return float(spent[3] / stats.total_tt)  # type: ignore[attr-defined]
 
 
 def _checks(world: World) -> Iterator[Check]:

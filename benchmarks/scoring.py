@@ -132,11 +132,11 @@ def scoring(profile: Profile, _folder: Path) -> Measured:
         ways.append(way(f"N4 {dtype}", dtype, partial(one_at_a_time, found, shown, prompts)))
         ways.append(way(f"ours {dtype}", dtype, partial(together, panel, shown, prompts)))
     products = [matmul(device, dtype, side=profile.side) for dtype in (torch.float32, torch.bfloat16)]
-    timed, load = interleave([*ways, *products], rounds=profile.rounds, device=device)
+    rounds = interleave([*ways, *products], rounds=profile.rounds, device=device)
     return Measured(
-        "scoring", profile.name, "", "picture", timed, ["N4 float32", "N4 bfloat16"], _checks(scores),
-        {"pictures": images, "of a prompt": _OF_A_PROMPT, "judges": "PickScore, HPSv2, ImageReward, Aesthetic"},
-        machine(device), load,
+        "scoring", profile.name, "", "picture", against=["N4 float32", "N4 bfloat16"], checks=_checks(scores),
+        facts={"pictures": images, "of a prompt": _OF_A_PROMPT, "judges": "PickScore, HPSv2, ImageReward, Aesthetic"},
+        machine=machine(device), **rounds._asdict(),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from benchmarks.measuring import Check, Measured, Timed
 
+DOES_NOT_COUNT: Final = "does not count"  # a speed whose outputs are others than the baseline's
 NOT_COMPILED: Final = ", not compiled"  # after the name of a way: the same, eager
 
 
@@ -70,6 +71,8 @@ def _ratio(measured: Measured, slow: str, fast: str) -> str:
         return "1"
     if measured.of(slow).kind != measured.of(fast).kind:
         return ""
+    if not measured.counts:
+        return DOES_NOT_COUNT
     found = measured.ratio(slow, fast)
     return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]" + (" noisy" if measured.noisy else "")
 
@@ -79,7 +82,8 @@ def _footnotes(measured: Measured) -> list[str]:
     load = f"load {min(measured.load):.1f} to {max(measured.load):.1f} on {machine['cores']} cores"
     facts = ", ".join(f"{name} {value}" for name, value in measured.facts.items())
     reached = [f"{timed.name} {number(timed.teraflops)} TFLOP/s" for timed in measured.timed if timed.is_ceiling]
-    where = f"- {machine['device']}, torch {machine['versions']['torch']}, {load}; {facts}"
+    taken = f", {max(measured.stolen):.1%} of a round at most taken by others of the host" if measured.stolen else ""
+    where = f"- {machine['device']}, torch {machine['versions']['torch']}, {load}{taken}; {facts}"
     return [*lines, *([f"- {', '.join(reached)}"] if reached else []), where]
 
 

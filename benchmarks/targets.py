@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.measuring import Measured
+from benchmarks.tables import DOES_NOT_COUNT, markdown
+from spin.core.statistics import Estimate
 
 Found = Mapping[str, Measured]  # by name of the benchmark, of one profile
 
@@ -18,11 +20,20 @@ class Target:
     what: str
     profile: str
     benchmark: str
-    value: Callable[[Measured], float]
+    value: Callable[[Measured], Estimate | float]
     floor: float
     target: float
     least: bool = False
     share: bool = False  # written in per cent
+
+    def row(self, measured: Measured) -> list[str]:
+        """What was measured, with its interval over rounds where it is a ratio; the verdict goes by the median."""
+        value = self.value(measured)
+        middle, told = value, ""
+        if isinstance(value, Estimate):
+            middle, told = value.value, f" [{self.told(value.low)}, {self.told(value.high)}]"
+        verdict = self.verdict(middle) + ", noisy" * measured.noisy if measured.counts else DOES_NOT_COUNT
+        return [self.what, self.told(middle) + told, self.told(self.floor), self.told(self.target), verdict]
 
     def verdict(self, value: float) -> str:
         reached = (lambda bound: value <= bound) if self.least else (lambda bound: value >= bound)
@@ -32,8 +43,15 @@ class Target:
         return f"{value:.0%}" if self.share else f"{value:.3g}"
 
 
-def _times(slow: str, fast: str) -> Callable[[Measured], float]:
-    return lambda measured: measured.ratio(slow, fast).value
+def goals(profile: str, found: Found) -> list[str]:
+    """A table of the targets of a profile that were measured."""
+    asked = (goal for goal in TARGETS if goal.profile == profile and goal.benchmark in found)
+    rows = [goal.row(found[goal.benchmark]) for goal in asked]
+    return markdown(["number", "measured", "floor", "target", "reached"], rows) if rows else []
+
+
+def _times(slow: str, fast: str) -> Callable[[Measured], Estimate]:
+    return lambda measured: measured.ratio(slow, fast)
 
 
 def _share(name: str) -> Callable[[Measured], float]:

@@ -84,8 +84,9 @@ class World:
     def train_request(self, name: str, **changes: object) -> TrainRequest:
         """Against the labelled losers, as the baseline is: the work is that of self-play."""
         settings = TrainingSettings(
-            objective="spin", steps=10_000, batch_size=self.profile.step, micro_batch_size=self.profile.pairs, lr=1e-8,
-            warmup_steps=0, lr_schedule="constant", weight_decay=0.01, adam_beta1=0.9, adam_beta2=0.999,
+            objective="spin", steps=10_000, batch_size=self.profile.step, lr=1e-8,
+            micro_batch_size=self.profile.pairs[-1], warmup_steps=0, lr_schedule="constant", weight_decay=0.01,
+            adam_beta1=0.9, adam_beta2=0.999,
             adam_epsilon=1e-8, max_grad_norm=1.0, caption_dropout=0.0, flip=False, posterior_sample=True,
             ema_decay=None, gradient_checkpointing=False, state_every_steps=100_000, held_out_every_steps=100_000,
             beta=2000.0,
