@@ -16,7 +16,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the backgro
 
 @pytest.hookimpl(optionalhook=True)  # of xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file's tests run in one process, and all of tests/flows in the same: one Prefect server, one finished run."""
+    """A file's tests run in one process, and all of tests/flows in the same: one Prefect server, one finished run.
+
+    Where `--dist` asks for something else than xdist's default, that is done.
+    """
+    if config.getoption("dist") != "load":
+        return None
     from xdist.scheduler import LoadFileScheduling
 
     class ByFile(LoadFileScheduling):
