@@ -1,4 +1,4 @@
-"""`python -m flows.calm_server server start`: Prefect's command, with two cures for its database on SQLite.
+"""`python -m flows.calm_server server start`: Prefect's command, with three cures for its database on SQLite.
 
 Transactions take the write lock when they begin. Prefect 3.8.8 begins by reading, and asks for the lock at the first
 write: where somebody else has written since, SQLite refuses at once, however long one would wait. A press on Run is
@@ -9,6 +9,9 @@ Garbage is collected on a thread of its own. A statement that waits for the lock
 for up to 60 s, and whoever finds an old cursor of that connection in the garbage must take the same mutex. Python
 collects wherever it happens to be: on the thread of the event loop, the transaction that has the lock cannot end
 meanwhile, and nobody is answered.
+
+Only requests are limited. Prefect lets a hundred be answered at once, and counts the websockets of workers and runs
+too, each for as long as it is open: sixteen workers with a run each held them all, and nobody was answered any more.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
@@ -32,6 +35,7 @@ _LOADED: Final = 12  # collections until a server has loaded what stays: looking
 def calm() -> None:
     """Prepare this process to be a server."""
     _lock_early()
+    _let_websockets_pass()
     gc.disable()
     threading.Thread(target=_collect, name="garbage", daemon=True).start()
 
@@ -73,6 +77,20 @@ def _lock_early() -> None:
     url = address.get_secret_value()
     if get_dialect(url).name == "sqlite":
         dependencies.MODELS_DEPENDENCIES["database_config"] = EarlyLock(connection_url=url)
+
+
+def _let_websockets_pass() -> None:
+    from prefect.server.api.server import RequestLimitMiddleware
+
+    limited = RequestLimitMiddleware.__call__
+
+    async def answer(self: RequestLimitMiddleware, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await self.app(scope, receive, send)
+        else:
+            await limited(self, scope, receive, send)
+
+    RequestLimitMiddleware.__call__ = answer  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -5,14 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
+import httpx
 import pytest
 from prefect.client.orchestration import get_client
+from websockets.sync.client import connect as connect_socket
 
 import flows.environment  # noqa: F401 the harness of this folder has named the loop of Prefect's temporary server
 from benchmarks.crowd import WRITERS, Crowd, connect
 
 ROUNDS = 3
+SOCKETS = 110
 COLLECTED = """
 import gc, threading, time, weakref
 from flows.calm_server import {name}
@@ -36,6 +40,16 @@ def test_garbage_is_found_by_a_thread_of_its_own_and_no_other(name: str) -> None
     program = COLLECTED.format(name=name)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert (done.stdout, done.stderr) == ("False garbage\n", "")
+
+
+def test_sockets_that_stay_open_keep_nobody_waiting() -> None:
+    """More than the hundred requests that Prefect answers at once on SQLite: each worker and each run keeps a few."""
+    with get_client(sync_client=True) as client:
+        address = str(client.api_url).rstrip("/")
+    with ExitStack() as opened:
+        for _ in range(SOCKETS):
+            opened.enter_context(connect_socket(address.replace("http", "ws", 1) + "/events/in"))
+        assert httpx.get(f"{address}/health", timeout=60).json() is True
 
 
 @pytest.mark.system
