@@ -1,6 +1,6 @@
 """How shards spread over 1 to 16 workers: with W workers, W times the shards in the same time.
 
-    python -m benchmarks.scaling cpu        # half an hour, each number of workers once
+    python -m benchmarks.scaling cpu        # three quarters of an hour, each number of workers once
 
 Shards that only sleep stand for shards that only a GPU works on: what is left is Prefect, the joiner and the start of
 processes, by the same `join`, `serve` and pools as in a real run. A shard sleeps for 20 s: 512 images of Stable
@@ -25,7 +25,7 @@ from benchmarks.command import measure
 from benchmarks.measuring import Measured, Timed, machine
 from benchmarks.profiles import Profile
 
-SHARDS_PER_WORKER: Final = 12
+SHARDS_PER_WORKER: Final = 25  # of 200 in the first iteration of sd15-paper, on eight GPUs
 _PROGRAM: Final = (
     "import sys, json; from benchmarks.sleeping import sleep_parent, deploy_sleep; deploy_sleep(int(sys.argv[4]));"
     "print('seconds', sleep_parent(sys.argv[1], json.loads(sys.argv[2]), float(sys.argv[3])))"

@@ -12,6 +12,7 @@ from benchmarks.ceilings import ceilings
 from benchmarks.measuring import Measured, read_measured
 from benchmarks.profiles import TRIAL
 from benchmarks.sampling import sampling
+from benchmarks.scaling import SHARDS_PER_WORKER
 from benchmarks.tables import short_table
 from benchmarks.training import training
 
@@ -63,5 +64,5 @@ def test_a_resume_makes_nothing_again_and_a_run_tells_its_share_outside_rooms(tm
 def test_every_shard_of_every_worker_stands(tmp_path: Path) -> None:
     found = run_trial("scaling", tmp_path)
     made = [len(list((tmp_path / f"workers-{workers}" / "shards").iterdir())) for workers in TRIAL.workers]
-    assert made == [timed.units for timed in found.timed] == [12, 24]
+    assert made == [timed.units for timed in found.timed] == [SHARDS_PER_WORKER, 2 * SHARDS_PER_WORKER]
     assert found.facts["efficiency, 1 worker"] == 1
