@@ -61,7 +61,7 @@ def sampling(profile: Profile, folder: Path) -> Measured:
         "attention": "torch's choice", "solver of ours": f"dpmsolver++ {_STEPS['dpmsolver++']}",
     }  # fmt: skip
     if profile.device == "cpu":  # a GPU is asked and not waited for
-        facts["share of a shard inside its network"] = _share_of(shard.run, Denoiser.__call__)
+        facts["share of a shard inside its network"] = round(_share_of(shard.run, Denoiser.__call__), 4)
     return Measured(
         "sampling", profile.name, "", "image", against=against, checks=list(_checks(world)), facts=facts,
         machine=machine(profile.device), **rounds._asdict(),
