@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +11,12 @@ from uuid import uuid4
 
 import anyio
 import pytest
+from prefect.runner._workspace_starter import WorkspaceResolvingEngineCommandStarter as FROM_PREFECT
+from prefect.workers import process
 from prefect.workers.base import BaseWorker
 from prefect.workers.process import ProcessWorker
 
-from flows.patient_worker import PatientWorker, claim_gpus, ended_runs
+from flows.patient_worker import AtOnce, PatientWorker, claim_gpus, ended_runs
 from tasks.claims import apart_from_sampling
 
 
@@ -42,6 +45,40 @@ def test_a_run_whose_last_process_is_still_ending_waits_for_the_next_poll() -> N
     with pytest.raises(RuntimeError, match="already holding one of this CapacityLimiter's tokens"):
         poll(ProcessWorker)  # where this ends, so does the need for our own
     assert poll(PatientWorker) == []
+
+
+def test_a_run_is_started_by_one_process_in_a_session_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect's own starts a supervisor, which imports all of Prefect before it becomes the run's process."""
+    told: list[dict[str, Any]] = []
+
+    async def started(**how: Any) -> None:
+        told.append(how)
+
+    monkeypatch.setattr("prefect.runner._starter_engine.run_process", started)
+    run = SimpleNamespace(id=uuid4(), name="sample k=1")
+    starters = [
+        kind(workspace_root=tmp_path, environment={"HERE": "yes"}, heartbeat_seconds=30)
+        for kind in (FROM_PREFECT, AtOnce)
+    ]
+    for starter in starters:
+        asyncio.run(starter.start(run))
+        starter.close()
+    theirs, ours = told
+    assert theirs["command"][:3] == [sys.executable, "-m", "prefect.runner._workspace_supervisor"]
+    assert ours["command"] == [sys.executable, "-m", "prefect.engine"]
+    assert (ours["start_new_session"], theirs["start_new_session"]) == (True, True)
+    assert ours["cwd"] == tmp_path
+    assert {**ours["env"], "HERE": "yes", "PREFECT__FLOW_RUN_ID": str(run.id)} == ours["env"]
+    assert ours["env"].keys() == theirs["env"].keys()
+
+
+def test_a_run_that_crashed_or_was_cancelled_calls_nothing(tmp_path: Path) -> None:
+    hooks = AtOnce(workspace_root=tmp_path).hook_runner
+    asyncio.run(hooks.run_crashed_hooks(handed(), None))
+    asyncio.run(hooks.run_cancellation_hooks(handed(), None))
+    assert process.WorkspaceResolvingEngineCommandStarter is AtOnce
 
 
 def test_runs_that_hold_no_slot_are_begun() -> None:
