@@ -21,6 +21,8 @@ import numpy as np
 import open_clip
 import torch
 from PIL import Image
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.models.blip.modeling_blip import BlipVisionModel
 from transformers.models.blip.modeling_blip_text import BlipTextModel
@@ -59,7 +61,6 @@ _HEAD_LAYERS: Final = (0, 2, 4, 6, 7)
 _VOCABULARY: Final = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "fox"])}
 _PROMPT: Final = "a red fox in the snow, oil painting number {}"
 _OF_A_PROMPT: Final = 5
-_FLOPS: Final = 1.02e12  # of the four towers for one picture, and a fifth of a prompt: 0.97 to 1.06
 _ALLOWED: Final = {"PickScore": 1e-5, "HPSv2": 1e-6, "ImageReward": 1e-5, "Aesthetic": 1e-5}
 _ALLOWED_HALF: Final = {"PickScore": 0.1, "HPSv2": 5e-3, "ImageReward": 5e-3, "Aesthetic": 5e-3}
 _COMPARED: Final = (
@@ -118,19 +119,21 @@ def scoring(profile: Profile, _folder: Path) -> Measured:
     shown, prompts = pictures(images, 512, seed=0), [_PROMPT.format(i // _OF_A_PROMPT) for i in range(images)]
     scores: dict[str, np.ndarray] = {}
 
-    def way(name: str, dtype: str, judge: Callable[[], np.ndarray]) -> Way:
+    def way(name: str, dtype: str, judge: Callable[[], np.ndarray], flops: float) -> Way:
         def run() -> None:
             scores[name] = judge()
 
-        return Way(name, run, images, _FLOPS, dtype)
+        return Way(name, run, images, flops / images, dtype)
 
     ways = []
     # The small ones first: while a judge is built its weights are there twice.
     built = {dtype: judges(device, getattr(torch, dtype)) for dtype in ("bfloat16", "float32")}
+    panels = {dtype: Panel(found, images) for dtype, found in built.items()}
+    theirs = _flops(lambda: one_at_a_time(built["bfloat16"], shown, prompts))
+    ours = _flops(lambda: together(panels["bfloat16"], shown, prompts))
     for dtype in ("float32", "bfloat16"):
-        found, panel = built[dtype], Panel(built[dtype], images)
-        ways.append(way(f"N4 {dtype}", dtype, partial(one_at_a_time, found, shown, prompts)))
-        ways.append(way(f"ours {dtype}", dtype, partial(together, panel, shown, prompts)))
+        ways.append(way(f"N4 {dtype}", dtype, partial(one_at_a_time, built[dtype], shown, prompts), theirs))
+        ways.append(way(f"ours {dtype}", dtype, partial(together, panels[dtype], shown, prompts), ours))
     products = [matmul(device, dtype, side=profile.side) for dtype in (torch.float32, torch.bfloat16)]
     rounds = interleave([*ways, *products], rounds=profile.rounds, device=device)
     return Measured(
@@ -138,6 +141,18 @@ def scoring(profile: Profile, _folder: Path) -> Measured:
         facts={"pictures": images, "of a prompt": _OF_A_PROMPT, "judges": "PickScore, HPSv2, ImageReward, Aesthetic"},
         machine=machine(device), **rounds._asdict(),
     )  # fmt: skip
+
+
+def _flops(judge: Callable[[], object]) -> float:
+    """Counted while it runs; with attention as plain products, for torch counts no fused one of a CPU."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            judge()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+    return float(counter.get_total_flops())
 
 
 def _checks(scores: Mapping[str, np.ndarray]) -> list[Check]:
