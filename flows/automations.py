@@ -47,7 +47,7 @@ def replace_automations(client: SyncPrefectClient, config: Config) -> None:
 
 
 def _content(automation: AutomationCore) -> dict[str, Any]:
-    return AutomationCore.model_validate(automation.model_dump(mode="json")).model_dump(mode="json")
+    return AutomationCore.model_validate(automation.model_dump(mode="json")).model_dump()  # sets stay sets
 
 
 def _crashes() -> Iterator[AutomationCore]:
