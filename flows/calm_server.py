@@ -1,4 +1,5 @@
-"""`python -m flows.calm_server server start`: Prefect's command, with three cures for its database on SQLite.
+"""`python -m flows.calm_server server start`: Prefect's command, with three cures for its database on SQLite, and one
+for a server that was away.
 
 Transactions take the write lock when they begin. Prefect 3.8.8 begins by reading, and asks for the lock at the first
 write: where somebody else has written since, SQLite refuses at once, however long one would wait. A press on Run is
@@ -12,6 +13,10 @@ meanwhile, and nobody is answered.
 
 Only requests are limited. Prefect lets a hundred be answered at once, and counts the websockets of workers and runs
 too, each for as long as it is open: sixteen workers with a run each held them all, and nobody was answered any more.
+
+Silence counts only while somebody listens. Prefect looks for runs that gave no heartbeat as soon as it is back from an
+outage, before those that live can be heard, and marks them Crashed; their processes hold the run's lock, and a second
+press on Run is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ import asyncio
 import gc
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +33,10 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
+Look = Callable[[], Coroutine[Any, Any, None]]  # for runs that gave no heartbeat
+
 _SECONDS: Final = 5.0
+_AWAY: Final = 30.0  # seconds without a look at who is silent, where one comes every five: the server was stopped
 _LOADED: Final = 12  # collections until a server has loaded what stays: looking at that costs 0.14 s each time
 
 
@@ -36,6 +44,7 @@ def calm() -> None:
     """Prepare this process to be a server."""
     _lock_early()
     _let_websockets_pass()
+    _listen_first()
     gc.disable()
     threading.Thread(target=_collect, name="garbage", daemon=True).start()
 
@@ -91,6 +100,31 @@ def _let_websockets_pass() -> None:
             await limited(self, scope, receive, send)
 
     RequestLimitMiddleware.__call__ = answer  # type: ignore[method-assign]
+
+
+def _listen_first() -> None:
+    from prefect.server.events import triggers
+
+    from flows.automations import SILENCE
+
+    look = after_listening(triggers.evaluate_proactive_triggers, SILENCE.total_seconds())
+    triggers.evaluate_proactive_triggers = look
+
+
+def after_listening(look: Look, seconds: float, clock: Callable[[], float] = time.monotonic) -> Look:
+    """Looks only where it was called so often, for so many seconds, that nobody can have been missed meanwhile."""
+    since = last = clock()
+
+    async def look_later() -> None:
+        nonlocal since, last
+        now = clock()
+        if now - last > _AWAY:
+            since = now
+        last = now
+        if now - since >= seconds:
+            await look()
+
+    return look_later
 
 
 if __name__ == "__main__":

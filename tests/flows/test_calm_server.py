@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -14,6 +16,7 @@ from websockets.sync.client import connect as connect_socket
 
 import flows.environment  # noqa: F401 the harness of this folder has named the loop of Prefect's temporary server
 from benchmarks.crowd import WRITERS, Crowd, connect
+from flows.calm_server import after_listening
 
 ROUNDS = 3
 SOCKETS = 110
@@ -50,6 +53,35 @@ def test_sockets_that_stay_open_keep_nobody_waiting() -> None:
         for _ in range(SOCKETS):
             opened.enter_context(connect_socket(address.replace("http", "ws", 1) + "/events/in"))
         assert httpx.get(f"{address}/health", timeout=60).json() is True
+
+
+def looks(times: list[int]) -> list[int]:
+    """At which of these seconds a server that began at 0 and listens for 90 looks for silent runs."""
+    hands: Iterator[int] = iter([0, *times])
+    now, looked = 0, []
+
+    def clock() -> int:
+        nonlocal now
+        now = next(hands)
+        return now
+
+    async def look() -> None:
+        looked.append(now)
+
+    asked = after_listening(look, 90.0, clock)
+    for _ in times:
+        asyncio.run(asked())
+    return looked
+
+
+def test_a_server_that_was_away_listens_before_it_calls_a_run_silent() -> None:
+    assert looks([*range(5, 101, 5)]) == [90, 95, 100]
+    stopped = [*range(5, 101, 5), *range(220, 321, 5)]  # for two minutes
+    assert looks(stopped) == [90, 95, 100, 310, 315, 320]
+
+
+def test_a_server_that_is_only_slow_goes_on() -> None:
+    assert looks([*range(5, 91, 5), 115, 140]) == [90, 115, 140]
 
 
 @pytest.mark.system
