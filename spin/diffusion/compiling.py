@@ -2,13 +2,19 @@
 
 Static shapes, one compile per shape: in aspect-ratio buckets one for each. On failure the cache is cleared and the
 compile tried once more; then the model runs eager and a note says so.
+
+On a CPU torch 2.13 leaves out whole parts of a gradient without a word: what is scattered into zeros, as the backward
+pass of an upsampling is, is read before it is there. `_keep_scatters` is the cure; besides, a training compares its
+gradients with eager ones.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +46,7 @@ class CompiledNetwork:
         self.notes: tuple[str, ...] = ()
         if enabled:
             keep_warm()
+            _keep_scatters()
             clear_broken_libraries()
             self._call = self._compile()
 
@@ -66,6 +73,21 @@ class CompiledNetwork:
         self._recover(error)
         return True
 
+    @contextmanager
+    def uncompiled(self) -> Iterator[None]:
+        """Eager while the block runs."""
+        call, self._call = self._call, self.plain
+        try:
+            yield
+        finally:
+            self._call = call
+
+    def give_up(self, reason: str) -> None:
+        """Run eager from now on."""
+        self._attempts_left, self._call = 0, self.plain
+        self.notes = (f"compile failed, ran eager: {reason[:200]}",)
+        log.warning(self.notes[0])
+
     def _compile(self) -> Callable[..., Any]:
         from torch._dynamo.utils import counters
 
@@ -90,10 +112,21 @@ class CompiledNetwork:
         if self._attempts_left:
             self._call = self._compile()
             return
-        self._call = self.plain
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        self.notes = (f"compile failed, ran eager: {reason[:200]}",)
-        log.warning(self.notes[0])
+        self.give_up(str(error).splitlines()[0] if str(error) else type(error).__name__)
+
+
+@cache
+def _keep_scatters() -> None:
+    """Let a loop that is written anew for a CPU's kernel still know that it reads a buffer after its scatter."""
+    from torch._inductor.scheduler import SchedulerNode
+
+    recompute = SchedulerNode.recompute_size_and_body
+
+    def recompute_and_rename(self: SchedulerNode, *args: Any, **kwargs: Any) -> None:
+        recompute(self, *args, **kwargs)
+        self.set_read_writes(self.read_writes.rename(self.mutation_renames))  # later releases of torch do it themselves
+
+    SchedulerNode.recompute_size_and_body = recompute_and_rename  # type: ignore[method-assign]
 
 
 def clear_broken_libraries() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -12,11 +13,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from spin.core.errors import ConfigError
 from spin.core.layout import StageFolder
+from spin.core.memory import comes_of_shortage
 from spin.core.plan import seed_of
 from spin.diffusion.checkpoint import load_denoiser, verify_checkpoint
 from spin.diffusion.compiling import CompiledNetwork
@@ -32,6 +34,7 @@ from spin.train.sharding import divide_network
 from spin.train.state import Tensors
 from spin.train.update import Update
 
+_APART: Final = 0.5  # of a gradient's length: bfloat16 and fused kernels make hundredths, what is left out makes one
 _PRECISION: Final = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -57,11 +60,13 @@ class Networks:
     def try_out(self, learn: Callable[[], object]) -> None:
         """Learn from a pass once without an effect: compiled backward passes are made there, or found to be impossible.
 
-        In a training they would fail when part of a step's gradient is there already.
+        In a training they would fail when part of a step's gradient is there already. What they learn is compared with
+        what the same networks learn eager: a compiler may leave out a part without a word.
         """
         while self.compiled:
             try:
                 learn()
+                self._compare(learn)
                 return
             except Exception as error:  # any backend failure; raised once all run eager
                 recovered = [network.recover(error) for network in self.compiled]
@@ -69,6 +74,34 @@ class Networks:
                     raise
             finally:
                 self.update.forget()
+
+    def _compare(self, learn: Callable[[], object]) -> None:
+        """Run eager from now on where the compiled gradient is another; short of memory nothing is compared."""
+        compiled = [None if p.grad is None else p.grad.clone() for p in self.update.parameters]
+        self.update.forget()
+        try:
+            with ExitStack() as eager:
+                for network in self.compiled:
+                    eager.enter_context(network.uncompiled())
+                learn()
+        except Exception as error:
+            if not comes_of_shortage(error):
+                raise
+            return
+        apart = _apart(compiled, [parameter.grad for parameter in self.update.parameters])
+        if apart > _APART:
+            for network in self.compiled:
+                network.give_up(f"the gradient of some weights is {apart:.0%} of its length from the eager one's")
+
+
+def _apart(found: Sequence[Tensor | None], wanted: Sequence[Tensor | None]) -> float:
+    """The largest distance of a gradient from the one wanted, by that one's length.
+
+    Lengths below a hundredth of the whole gradient's count as that: the smallest ones are noise under bfloat16.
+    """
+    pairs = [(torch.zeros_like(b) if a is None else a, b) for a, b in zip(found, wanted, strict=True) if b is not None]
+    least = 0.01 * float(nn.utils.get_total_norm([b for _, b in pairs]))
+    return max((float((a - b).norm()) / max(float(b.norm()), least) for a, b in pairs), default=0.0) if least else 0.0
 
 
 def load_networks(request: TrainRequest, processes: Processes | None = None) -> Networks:

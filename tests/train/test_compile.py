@@ -108,6 +108,27 @@ def test_a_backward_pass_that_cannot_be_compiled_is_found_before_the_first_step(
     assert (manifest.environment["compiled"], manifest.environment["notes"]) == (False, [note])
 
 
+def test_a_compile_that_loses_part_of_the_gradient_is_not_used(
+    make_request: MakeRequest, compiler: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch 2.13 does on a CPU, of all that lies below an upsampling."""
+
+    def compile_(network: nn.Module, **_: Any) -> Any:
+        lost = {name: value.detach() for name, value in network.named_parameters() if name.startswith("mid_block")}
+        assert len(lost) > 10
+        return lambda *given, **more: torch.func.functional_call(network, lost, given, more)
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    plain, compiled = (
+        make_request(str(on), settings={**SHORT, "micro_batch_size": 4, "compile": on}) for on in (False, True)
+    )
+    run(plain)
+    result = run(compiled)
+    note = "compile failed, ran eager: the gradient of some weights is 100% of its length from the eager one's"
+    assert note in result.health
+    assert losses(compiled) == losses(plain)
+
+
 def test_trying_out_leaves_no_gradient(make_request: MakeRequest, compiler: list[int]) -> None:
     request = make_request(settings={**SHORT, "compile": True})
     with Loop(request, Processes("cpu")) as loop:
