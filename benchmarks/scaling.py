@@ -1,6 +1,6 @@
 """How shards spread over 1 to 16 workers: with W workers, W times the shards in the same time.
 
-    python -m benchmarks.scaling cpu        # half an hour, each number of workers once
+    python -m benchmarks.scaling cpu        # twenty minutes, each number of workers once
 
 Shards that only sleep stand for shards that only a GPU works on: what is left is Prefect, the joiner and the start of
 processes, by the same `join`, `serve` and pools as in a real run. A shard sleeps for 20 s: 512 images of Stable
