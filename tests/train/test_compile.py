@@ -187,14 +187,14 @@ def test_weights_that_lay_channels_last_are_files_like_any_and_a_stop_changes_no
         assert reloaded.get_parameter(name).is_contiguous()
 
 
-@pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     ("settings", "dtype", "graphs"),
     [
-        ({}, "float32", [1, 1]),
-        ({"gradient_checkpointing": True}, "float32", [1, 1]),
-        ({"lora_rank": 2, "lora_alpha": 2.0}, "float32", [2]),
-        ({"objective": "sft"}, "bfloat16", [1]),
+        pytest.param({}, "float32", [1, 1], marks=pytest.mark.system),
+        pytest.param({"gradient_checkpointing": True}, "float32", [1, 1], marks=pytest.mark.slow),
+        pytest.param({"lora_rank": 2, "lora_alpha": 2.0}, "float32", [2], marks=pytest.mark.slow),
+        pytest.param({"objective": "sft"}, "bfloat16", [1], marks=pytest.mark.slow),
     ],
     ids=str,
 )
