@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -111,18 +112,22 @@ def _listen_first() -> None:
     triggers.evaluate_proactive_triggers = look
 
 
-def after_listening(look: Look, seconds: float, clock: Callable[[], float] = time.monotonic) -> Look:
-    """Looks only where it was called so often, for so many seconds, that nobody can have been missed meanwhile."""
-    since = last = clock()
+def after_listening(look: Look, seconds: float, clock: Callable[[], float] = time.time) -> Look:
+    """Looks only where it was called so often, for so many seconds, that nobody can have been missed meanwhile.
+
+    By the clock that Prefect counts silence with: it goes on while a machine is suspended. What Prefect's triggers
+    conclude from a heartbeat that comes too late is theirs.
+    """
+    since = last = math.inf
 
     async def look_later() -> None:
         nonlocal since, last
         now = clock()
-        if now - last > _AWAY:
+        if not 0 <= now - last <= _AWAY:
             since = now
-        last = now
         if now - since >= seconds:
             await look()
+        last = clock()
 
     return look_later
 

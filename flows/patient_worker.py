@@ -48,7 +48,10 @@ class NoHooks:
 
 
 class AtOnce(WorkspaceResolvingEngineCommandStarter):
-    """The run's process itself, in a session of its own as Prefect's is, with the same environment."""
+    """The run's process itself, in a session of its own as Prefect's is.
+
+    It finds its flow by the deployment, which the supervisor would have looked up, and written into its environment.
+    """
 
     @property
     def hook_runner(self) -> Any:

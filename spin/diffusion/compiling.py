@@ -4,8 +4,8 @@ Static shapes, one compile per shape: in aspect-ratio buckets one for each. On f
 compile tried once more; then the model runs eager and a note says so.
 
 On a CPU torch 2.13 leaves out whole parts of a gradient without a word: what is scattered into zeros, as the backward
-pass of an upsampling is, is read before it is there. `_keep_scatters` is the cure; besides, a training compares its
-gradients with eager ones.
+pass of an upsampling is, is read before it is there. `_keep_scatters` is the cure; besides, a training compares the
+gradient of its first pass with the eager one.
 """
 
 from __future__ import annotations
@@ -76,11 +76,12 @@ class CompiledNetwork:
     @contextmanager
     def uncompiled(self) -> Iterator[None]:
         """Eager while the block runs."""
-        call, self._call = self._call, self.plain
+        kept = self._call, self._attempts_left
+        self._call, self._attempts_left = self.plain, 0
         try:
             yield
         finally:
-            self._call = call
+            self._call, self._attempts_left = kept
 
     def give_up(self, reason: str) -> None:
         """Run eager from now on."""
@@ -119,12 +120,14 @@ class CompiledNetwork:
 def _keep_scatters() -> None:
     """Let a loop that is written anew for a CPU's kernel still know that it reads a buffer after its scatter."""
     from torch._inductor.scheduler import SchedulerNode
+    from torch.compiler import config
 
+    config.cache_key_tag += "scatters kept"  # what was compiled without is found no more
     recompute = SchedulerNode.recompute_size_and_body
 
     def recompute_and_rename(self: SchedulerNode, *args: Any, **kwargs: Any) -> None:
         recompute(self, *args, **kwargs)
-        self.set_read_writes(self.read_writes.rename(self.mutation_renames))  # later releases of torch do it themselves
+        self.set_read_writes(self.read_writes.rename(self.mutation_renames))  # as pytorch's pull request 185873 does
 
     SchedulerNode.recompute_size_and_body = recompute_and_rename  # type: ignore[method-assign]
 

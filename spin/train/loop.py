@@ -53,7 +53,7 @@ class Loop:
         if self.done.step == 0:
             self._measure_held_out()
         readings = partial(reads, request, self.step_of.reader, processes, after=self.done.step, arriving=arriving)
-        self.networks.try_out(lambda: self._learn(next(readings()).inputs))
+        self.networks.try_out(lambda: self._learn(next(readings()).inputs), self.processes)
         self._loader = Loader(readings())
 
     def __enter__(self) -> Self:

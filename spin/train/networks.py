@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import spin.diffusion.torchvision_guard  # noqa: F401  isort: skip
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from spin.train.sharding import divide_network
 from spin.train.state import Tensors
 from spin.train.update import Update
 
-_APART: Final = 0.5  # of a gradient's length: bfloat16 and fused kernels make hundredths, what is left out makes one
+_APART: Final = 0.5  # of a gradient's length: what is left out makes 1
 _PRECISION: Final = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -57,7 +58,7 @@ class Networks:
         """What went wrong with compiling, once for each reason."""
         return tuple(dict.fromkeys(note for network in self.compiled for note in network.notes))
 
-    def try_out(self, learn: Callable[[], object]) -> None:
+    def try_out(self, learn: Callable[[], object], processes: Processes) -> None:
         """Learn from a pass once without an effect: compiled backward passes are made there, or found to be impossible.
 
         In a training they would fail when part of a step's gradient is there already. What they learn is compared with
@@ -66,7 +67,12 @@ class Networks:
         while self.compiled:
             try:
                 learn()
-                self._compare(learn)
+                apart = processes.join(torch.tensor([[self._compared(learn)]], device=processes.device)).max().item()
+                if apart > _APART:
+                    for network in self.compiled:
+                        network.give_up(
+                            f"some weights have another gradient than eager, {apart:.2f} of its length apart"
+                        )
                 return
             except Exception as error:  # any backend failure; raised once all run eager
                 recovered = [network.recover(error) for network in self.compiled]
@@ -75,33 +81,34 @@ class Networks:
             finally:
                 self.update.forget()
 
-    def _compare(self, learn: Callable[[], object]) -> None:
-        """Run eager from now on where the compiled gradient is another; short of memory nothing is compared."""
-        compiled = [None if p.grad is None else p.grad.clone() for p in self.update.parameters]
+    def _compared(self, learn: Callable[[], object]) -> float:
+        """How far the gradient that is there is from the eager one; 0 where a GPU's memory is too short to tell."""
+        compiled = [parameter.grad for parameter in self.update.parameters]
         self.update.forget()
         try:
             with ExitStack() as eager:
                 for network in self.compiled:
                     eager.enter_context(network.uncompiled())
                 learn()
+            return furthest(compiled, [parameter.grad for parameter in self.update.parameters])
         except Exception as error:
             if not comes_of_shortage(error):
                 raise
-            return
-        apart = _apart(compiled, [parameter.grad for parameter in self.update.parameters])
-        if apart > _APART:
-            for network in self.compiled:
-                network.give_up(f"the gradient of some weights is {apart:.0%} of its length from the eager one's")
+            return 0.0
 
 
-def _apart(found: Sequence[Tensor | None], wanted: Sequence[Tensor | None]) -> float:
-    """The largest distance of a gradient from the one wanted, by that one's length.
+def furthest(found: Sequence[Tensor | None], wanted: Sequence[Tensor | None]) -> float:
+    """The largest distance of a weight's gradient from the one wanted, by that one's length.
 
     Lengths below a hundredth of the whole gradient's count as that: the smallest ones are noise under bfloat16.
+    Infinite where only what was found is not finite; 0 where neither is, as in float16 before its scale is found.
     """
     pairs = [(torch.zeros_like(b) if a is None else a, b) for a, b in zip(found, wanted, strict=True) if b is not None]
     least = 0.01 * float(nn.utils.get_total_norm([b for _, b in pairs]))
-    return max((float((a - b).norm()) / max(float(b.norm()), least) for a, b in pairs), default=0.0) if least else 0.0
+    if not 0.0 < least < math.inf:
+        return 0.0
+    distances = [float((a - b).norm()) / max(float(b.norm()), least) for a, b in pairs]
+    return max(distances) if all(map(math.isfinite, distances)) else math.inf
 
 
 def load_networks(request: TrainRequest, processes: Processes | None = None) -> Networks:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -35,6 +34,24 @@ while not found:
     time.sleep(0.1)
 print(gc.isenabled(), *found)
 """
+LISTENED = """
+import asyncio
+from datetime import timedelta
+from flows import automations
+from flows.calm_server import _listen_first
+from prefect.server.events import triggers
+from prefect.server.events.services.triggers import evaluate_proactive_triggers_periodic
+
+async def look():
+    looked.append("looked")
+
+for seconds in (0.0, 90.0):
+    looked = []
+    triggers.evaluate_proactive_triggers, automations.SILENCE = look, timedelta(seconds=seconds)
+    _listen_first()
+    asyncio.run(evaluate_proactive_triggers_periodic())
+    print(seconds, *looked)
+"""
 
 
 @pytest.mark.slow
@@ -56,32 +73,32 @@ def test_sockets_that_stay_open_keep_nobody_waiting() -> None:
 
 
 def looks(times: list[int]) -> list[int]:
-    """At which of these seconds a server that began at 0 and listens for 90 looks for silent runs."""
-    hands: Iterator[int] = iter([0, *times])
+    """At which of these seconds a server that listens for 90 looks for silent runs."""
     now, looked = 0, []
-
-    def clock() -> int:
-        nonlocal now
-        now = next(hands)
-        return now
 
     async def look() -> None:
         looked.append(now)
 
-    asked = after_listening(look, 90.0, clock)
-    for _ in times:
+    asked = after_listening(look, 90.0, lambda: now)
+    for now in times:  # noqa: B007 the clock reads it
         asyncio.run(asked())
     return looked
 
 
 def test_a_server_that_was_away_listens_before_it_calls_a_run_silent() -> None:
-    assert looks([*range(5, 101, 5)]) == [90, 95, 100]
-    stopped = [*range(5, 101, 5), *range(220, 321, 5)]  # for two minutes
-    assert looks(stopped) == [90, 95, 100, 310, 315, 320]
+    assert looks([*range(5, 106, 5)]) == [95, 100, 105]
+    stopped = [*range(5, 106, 5), *range(225, 326, 5)]  # for two minutes
+    assert looks(stopped) == [95, 100, 105, 315, 320, 325]
+    assert looks([*range(5, 106, 5), *range(65, 161, 5)]) == [95, 100, 105, 155, 160]  # the clock was set back
 
 
 def test_a_server_that_is_only_slow_goes_on() -> None:
-    assert looks([*range(5, 91, 5), 115, 140]) == [90, 115, 140]
+    assert looks([*range(5, 96, 5), 120, 145]) == [95, 120, 145]
+
+
+def test_prefects_own_service_listens_first() -> None:
+    done = subprocess.run([sys.executable, "-c", LISTENED], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "0.0 looked\n90.0\n"
 
 
 @pytest.mark.system

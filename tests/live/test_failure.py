@@ -225,6 +225,7 @@ def test_a_server_that_is_stopped_for_two_minutes_loses_no_shard(tmp_path: Path,
         ended = server.ended(run)
         print("after the outage:", ended["state"]["name"], ended["state"]["message"])
         print([(one["name"], one["state"]["name"], one["state"]["message"]) for one in server.children()])
+        assert [one["name"] for one in server.children() if "no heartbeat" in (one["state"]["message"] or "")] == []
         if ended["state_type"] != "COMPLETED":
             run = server.play("outage")  # one command goes on from here
             completed(server, run)

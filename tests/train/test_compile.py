@@ -16,9 +16,10 @@ from spin.core.layout import StageFolder
 from spin.core.schema import read_table
 from spin.core.store import read_manifest
 from spin.diffusion.checkpoint import load_denoiser
+from spin.diffusion.compiling import CompiledNetwork
 from spin.train.identity import training_identity
 from spin.train.loop import Loop
-from spin.train.networks import load_networks
+from spin.train.networks import furthest, load_networks
 from spin.train.processes import Processes
 from spin.train.request import TrainRequest
 from spin.train.room import run
@@ -124,9 +125,34 @@ def test_a_compile_that_loses_part_of_the_gradient_is_not_used(
     )
     run(plain)
     result = run(compiled)
-    note = "compile failed, ran eager: the gradient of some weights is 100% of its length from the eager one's"
+    note = "compile failed, ran eager: some weights have another gradient than eager, 1.00 of its length apart"
     assert note in result.health
     assert losses(compiled) == losses(plain)
+
+
+def test_noise_and_the_smallest_gradients_are_no_difference() -> None:
+    whole, tiny, nothing = torch.tensor([3.0, 4.0]), torch.tensor([1e-3]), None
+    assert furthest([whole, tiny], [whole, tiny]) == 0.0
+    assert furthest([1.1 * whole, 2 * tiny], [whole, tiny]) == pytest.approx(0.1)
+    assert furthest([whole, 100 * tiny], [whole, tiny]) == pytest.approx(0.099 / 0.05, rel=1e-3)
+    assert furthest([0 * whole, tiny], [whole, tiny]) == 1.0
+    assert furthest([nothing, tiny], [whole, tiny]) == 1.0
+    assert furthest([whole, nothing], [whole, nothing]) == 0.0
+
+
+def test_a_gradient_that_is_not_finite_is_another_unless_both_are_not() -> None:
+    whole, lost = torch.tensor([3.0, 4.0]), torch.tensor([torch.nan, 4.0])
+    assert furthest([whole, lost], [whole, whole]) == furthest([lost, whole], [whole, whole]) == float("inf")
+    assert furthest([whole, lost], [whole, lost]) == furthest([whole, whole], [whole, lost]) == 0.0
+
+
+def test_what_was_run_eager_for_comparison_does_not_come_back_compiled(compiler: list[int]) -> None:
+    network = CompiledNetwork(nn.Linear(2, 2), enabled=True)
+    with network.uncompiled(), pytest.raises(RuntimeError, match="shapes"):
+        network(torch.zeros(1, 3))
+    assert compiler == []
+    network(torch.zeros(1, 2))
+    assert (compiler, network.notes) == ([1], ())
 
 
 def test_trying_out_leaves_no_gradient(make_request: MakeRequest, compiler: list[int]) -> None:
@@ -192,6 +218,7 @@ def test_weights_that_lay_channels_last_are_files_like_any_and_a_stop_changes_no
     ("settings", "dtype", "graphs"),
     [
         pytest.param({}, "float32", [1, 1], marks=pytest.mark.system),
+        pytest.param({}, "bfloat16", [1, 1], marks=pytest.mark.slow),
         pytest.param({"gradient_checkpointing": True}, "float32", [1, 1], marks=pytest.mark.slow),
         pytest.param({"lora_rank": 2, "lora_alpha": 2.0}, "float32", [2], marks=pytest.mark.slow),
         pytest.param({"objective": "sft"}, "bfloat16", [1], marks=pytest.mark.slow),
