@@ -10,7 +10,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -164,6 +165,26 @@ def interleave(ways: Sequence[Way], *, rounds: int, device: str = "cpu") -> Inte
         stolen.append(_stolen_since(before))
     timed = [Timed(w.name, w.units, w.flops, seconds[w.name], first[w.name], w.dtype, w.kind, w.compiled) for w in ways]
     return Interleaved(timed, load, stolen)
+
+
+@contextmanager
+def seconds_in(owner: type, method: str) -> Iterator[list[float]]:
+    """Of each call of a class's method while the block runs."""
+    seconds: list[float] = []
+    call = getattr(owner, method)
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return call(*args, **kwargs)
+        finally:
+            seconds.append(time.perf_counter() - start)
+
+    setattr(owner, method, timed)
+    try:
+        yield seconds
+    finally:
+        setattr(owner, method, call)
 
 
 def matmul(device: str, dtype: torch.dtype, *, side: int) -> Way:

@@ -11,13 +11,12 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.command import measure
-from benchmarks.measuring import Check, Measured, Way, interleave, machine
+from benchmarks.measuring import Check, Measured, Way, interleave, machine, seconds_in
 from benchmarks.profiles import Profile
 
 _LOCAL_SHARDS: Final = 40
@@ -87,37 +86,16 @@ def _resumes(profile: Profile, folder: Path, missing: list[int]) -> list[Way]:
 
 
 def _demo(folder: Path) -> dict[str, Any]:
-    """The miniature's demo: the share of its time in which no room was asked."""
+    """The miniature's demo: the share of its time in which no room was asked; what a room imports is inside."""
     from flows.spin_diffusion import spin_diffusion
     from spin.core.config import load_config
     from spin.core.config_identity import config_to_json
-
-    config = config_to_json(load_config("miniature", overrides=[f"run.root={folder / 'demo'}"]))
-    with _asked() as inside:
-        total = spin_diffusion(config=config).totals.seconds
-    return {"demo, seconds": round(total, 1), "demo, share outside rooms": round(1 - sum(inside) / total, 3)}
-
-
-@contextmanager
-def _asked() -> Iterator[list[float]]:
-    """Seconds of each request to a room of this process; a room's imports are part of its first."""
     from tasks.rooms import InlineRoom
 
-    seconds: list[float] = []
-    ask = InlineRoom.ask
-
-    def timed(room: InlineRoom, *request: Any) -> Any:
-        start = time.perf_counter()
-        try:
-            return ask(room, *request)
-        finally:
-            seconds.append(time.perf_counter() - start)
-
-    InlineRoom.ask = timed  # type: ignore[method-assign]
-    try:
-        yield seconds
-    finally:
-        InlineRoom.ask = ask  # type: ignore[method-assign]
+    config = config_to_json(load_config("miniature", overrides=[f"run.root={folder / 'demo'}"]))
+    with seconds_in(InlineRoom, "ask") as inside:
+        total = spin_diffusion(config=config).totals.seconds
+    return {"demo, seconds": round(total, 1), "demo, share outside rooms": round(1 - sum(inside) / total, 3)}
 
 
 if __name__ == "__main__":

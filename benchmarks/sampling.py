@@ -10,10 +10,9 @@ tells which share of one shard's seconds lie inside its network.
 
 from __future__ import annotations
 
-import cProfile
-import pstats
 import shutil
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.command import measure
-from benchmarks.measuring import Check, Measured, Way, interleave, machine, matmul
+from benchmarks.measuring import Check, Measured, Way, interleave, machine, matmul, seconds_in
 from benchmarks.profiles import Profile
 from benchmarks.sampling_peers import Peer
 from benchmarks.tables import NOT_COMPILED
@@ -61,7 +60,7 @@ def sampling(profile: Profile, folder: Path) -> Measured:
         "attention": "torch's choice", "solver of ours": f"dpmsolver++ {_STEPS['dpmsolver++']}",
     }  # fmt: skip
     if profile.device == "cpu":  # a GPU is asked and not waited for
-        facts["share of a shard inside its network"] = round(_share_of(shard.run, Denoiser.__call__), 4)
+        facts["share of a shard inside its network"] = round(_share_inside(shard), 4)
     return Measured(
         "sampling", profile.name, "", "image", against=against, checks=list(_checks(world)), facts=facts,
         machine=machine(profile.device), **rounds._asdict(),
@@ -123,14 +122,12 @@ def _network_alone(world: World) -> Way:
     )  # fmt: skip
 
 
-def _share_of(run: Callable[[], object], inside: Callable[..., object]) -> float:
-    """Of the seconds of a call, those that another function takes in it."""
-    profiler = cProfile.Profile()
-    profiler.runcall(run)
-    stats = pstats.Stats(profiler)
-    code = inside.__code__
-    spent = stats.stats[code.co_filename, code.co_firstlineno, code.co_name]  # type: ignore[attr-defined]
-    return float(spent[3] / stats.total_tt)  # type: ignore[attr-defined]
+def _share_inside(shard: Way) -> float:
+    """Of a shard's seconds, those of its network."""
+    start = time.perf_counter()
+    with seconds_in(Denoiser, "__call__") as inside:
+        shard.run()
+    return sum(inside) / (time.perf_counter() - start)
 
 
 def _checks(world: World) -> Iterator[Check]:

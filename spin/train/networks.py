@@ -67,12 +67,7 @@ class Networks:
         while self.compiled:
             try:
                 learn()
-                apart = processes.join(torch.tensor([[self._compared(learn)]], device=processes.device)).max().item()
-                if apart > _APART:
-                    for network in self.compiled:
-                        network.give_up(
-                            f"some weights have another gradient than eager, {apart:.2f} of its length apart"
-                        )
+                self._compare(learn, processes)
                 return
             except Exception as error:  # any backend failure; raised once all run eager
                 recovered = [network.recover(error) for network in self.compiled]
@@ -81,7 +76,14 @@ class Networks:
             finally:
                 self.update.forget()
 
-    def _compared(self, learn: Callable[[], object]) -> float:
+    def _compare(self, learn: Callable[[], object], processes: Processes) -> None:
+        """Run eager from now on, in every process, where one of them has learned something else compiled."""
+        apart = float(processes.join(torch.tensor([[self._apart(learn)]], device=processes.device)).max())
+        if apart > _APART:
+            for network in self.compiled:
+                network.give_up(f"some weights have another gradient than eager, {apart:.2f} of its length apart")
+
+    def _apart(self, learn: Callable[[], object]) -> float:
         """How far the gradient that is there is from the eager one; 0 where a GPU's memory is too short to tell."""
         compiled = [parameter.grad for parameter in self.update.parameters]
         self.update.forget()

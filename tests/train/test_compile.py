@@ -52,6 +52,21 @@ def losses(request: TrainRequest) -> list[float]:
     return found
 
 
+def assert_eager(make_request: MakeRequest, reason: str) -> None:
+    """A training that was to be compiled has the bits of one that was not, and says why."""
+    plain, compiled = (
+        make_request(str(on), settings={**SHORT, "micro_batch_size": 4, "compile": on}) for on in (False, True)
+    )
+    run(plain)
+    result = run(compiled)
+    note = f"compile failed, ran eager: {reason}"
+    assert note in result.health
+    assert losses(compiled) == losses(plain)
+    manifest = read_manifest(result.checkpoint)
+    assert manifest is not None
+    assert (manifest.environment["compiled"], manifest.environment["notes"]) == (False, [note])
+
+
 @pytest.mark.parametrize("settings", [{}, {"lora_rank": 2, "lora_alpha": 2.0}, {"objective": "sft"}], ids=str)
 def test_every_pass_is_filled_up_to_one_size(
     make_request: MakeRequest, compiler: list[int], settings: dict[str, Any]
@@ -96,17 +111,7 @@ def test_a_backward_pass_that_cannot_be_compiled_is_found_before_the_first_step(
         return lambda *given, **more: (NoBackward.apply(network(*given, **more)[0]),)
 
     monkeypatch.setattr(torch, "compile", compile_)
-    plain, compiled = (
-        make_request(str(on), settings={**SHORT, "micro_batch_size": 4, "compile": on}) for on in (False, True)
-    )
-    run(plain)
-    result = run(compiled)
-    note = "compile failed, ran eager: cannot open shared object file"
-    assert note in result.health
-    assert losses(compiled) == losses(plain)
-    manifest = read_manifest(result.checkpoint)
-    assert manifest is not None
-    assert (manifest.environment["compiled"], manifest.environment["notes"]) == (False, [note])
+    assert_eager(make_request, "cannot open shared object file")
 
 
 def test_a_compile_that_loses_part_of_the_gradient_is_not_used(
@@ -120,14 +125,7 @@ def test_a_compile_that_loses_part_of_the_gradient_is_not_used(
         return lambda *given, **more: torch.func.functional_call(network, lost, given, more)
 
     monkeypatch.setattr(torch, "compile", compile_)
-    plain, compiled = (
-        make_request(str(on), settings={**SHORT, "micro_batch_size": 4, "compile": on}) for on in (False, True)
-    )
-    run(plain)
-    result = run(compiled)
-    note = "compile failed, ran eager: some weights have another gradient than eager, 1.00 of its length apart"
-    assert note in result.health
-    assert losses(compiled) == losses(plain)
+    assert_eager(make_request, "some weights have another gradient than eager, 1.00 of its length apart")
 
 
 def test_noise_and_the_smallest_gradients_are_no_difference() -> None:
